@@ -1,0 +1,1 @@
+"""Roomscribe: a hidden LiveKit agent that captions a room by speaker."""

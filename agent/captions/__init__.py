@@ -1,0 +1,1 @@
+"""Speech events in, captions out. Pure: no I/O, no clock, no asyncio."""

@@ -1,0 +1,1 @@
+"""Sources other than a LiveKit room."""

@@ -1,0 +1,1 @@
+"""LiveKit: the only package that uses rtc.Room, tracks and streams."""

@@ -1,0 +1,1 @@
+"""Drives one stream of speech recognition per session."""

@@ -1,0 +1,142 @@
+"""The values that travel between packages: small, frozen, without behaviour of their own.
+
+Session time is an integer of milliseconds since the session began (`start_ms`, `end_ms`). Samples are mono
+`int16` of shape `(samples,)` at `SAMPLE_RATE_HZ`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "SAMPLES_PER_MS",
+    "SAMPLE_RATE_HZ",
+    "Block",
+    "Caption",
+    "Event",
+    "Heard",
+    "Samples",
+    "Speaker",
+    "Track",
+    "Voice",
+    "Word",
+]
+
+SAMPLE_RATE_HZ = 16_000  # what speech engines and voice activity detection are trained on
+SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
+
+Samples = NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Somebody who can be named in a caption. `identity` is unique in the room, `name` is for people."""
+
+    identity: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One stream of sound from one person."""
+
+    id: str
+    speaker: Speaker
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Samples of one track, placed in session time."""
+
+    track_id: str
+    start_ms: int
+    samples: Samples
+
+    @property
+    def end_ms(self) -> int:
+        return self.start_ms + len(self.samples) // SAMPLES_PER_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How much voice a stretch of one track holds: `voice_ms` milliseconds of it, 0 to `end_ms - start_ms`."""
+
+    track_id: str
+    start_ms: int
+    end_ms: int
+    voice_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One recognised word. `confidence` is 0 to 1."""
+
+    text: str
+    start_ms: int
+    end_ms: int
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What an engine said about one utterance, in session time.
+
+    A later value with the same `utterance` replaces an earlier one; the one with `is_final` is the last.
+    `words` may be empty where the engine gives no word times. The first `stable_words` of them will not
+    change before the final.
+    """
+
+    utterance: int
+    is_final: bool
+    text: str
+    start_ms: int
+    end_ms: int
+    language: str
+    confidence: float
+    words: tuple[Word, ...] = ()
+    stable_words: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """What viewers see: one person's words, or what is known of them so far.
+
+    `revision` rises with each change under the same `id`. `stable_chars` of the text will not change
+    before the final. `confidence` is the share of the voice in the caption's time that is this speaker's;
+    `has_overlap` tells that somebody else spoke as well. A caption that is not final and has no text has
+    been withdrawn: a viewer takes it away.
+    """
+
+    id: str
+    revision: int
+    is_final: bool
+    speaker: Speaker
+    confidence: float
+    has_overlap: bool
+    text: str
+    stable_chars: int
+    language: str
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One message to viewers.
+
+    `epoch` rises with each agent that takes the session over. `seq` numbers the durable events and is None
+    for the rest. `at` is an aware UTC time. `body` is JSON data. `caption` is set where the body is one, for
+    publishers that have a further way to show captions.
+    """
+
+    session: str
+    epoch: int
+    kind: str
+    at: datetime
+    body: Mapping[str, Any]
+    seq: int | None = None
+    caption: Caption | None = field(default=None, compare=False)

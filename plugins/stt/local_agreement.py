@@ -1,0 +1,87 @@
+"""LocalAgreement-2: which words of an unfinished utterance will not change any more.
+
+A decode of speech that is still going on is a guess, and its last words are the worst of it. The
+policy of Liu et al. (2020), applied to Whisper by Macháček et al. (2023, "Turning Whisper into
+Real-Time Transcription System"), confirms the longest prefix on which two hypotheses in a row
+agree. Confirmed words are given to the next decode as its beginning, so a hypothesis here is
+always the continuation of what is confirmed, and nothing confirmed can be contradicted.
+
+Decoding costs grow with the audio. Once the window exceeds `WINDOW_LIMIT_S` its beginning is
+dropped up to a confirmed word; the words dropped stay in the text and serve as context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from plugins.stt.word import Word
+
+__all__ = ["WINDOW_KEPT_S", "WINDOW_LIMIT_S", "LocalAgreement"]
+
+WINDOW_LIMIT_S = 6.0  # a window of this length is decoded well within the interval of two partials
+WINDOW_KEPT_S = 3.0  # with less audio than this before them, new words lose accuracy
+
+
+class LocalAgreement:
+    """The text of one open utterance, hypothesis by hypothesis.
+
+    All times are seconds since the first sample of the utterance.
+    """
+
+    def __init__(self) -> None:
+        self._confirmed: list[Word] = []
+        self._tentative: tuple[Word, ...] = ()
+        # How many confirmed words lie before the window.
+        self._trimmed = 0
+        self._window_start_s = 0.0
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """Every word so far: the confirmed ones, then those of the last hypothesis."""
+        return (*self._confirmed, *self._tentative)
+
+    @property
+    def stable_words(self) -> int:
+        """How many leading `words` are confirmed."""
+        return len(self._confirmed)
+
+    @property
+    def window_start_s(self) -> float:
+        """Where the audio to decode next begins."""
+        return self._window_start_s
+
+    @property
+    def context(self) -> tuple[Word, ...]:
+        """The confirmed words spoken before the window."""
+        return tuple(self._confirmed[: self._trimmed])
+
+    @property
+    def prefix(self) -> tuple[Word, ...]:
+        """The confirmed words in the window, with which the next hypothesis begins."""
+        return tuple(self._confirmed[self._trimmed :])
+
+    def update(self, continuation: Sequence[Word], *, window_end_s: float) -> None:
+        """Take the next hypothesis and confirm what it has in common with the one before.
+
+        Args:
+            continuation: the words that follow the confirmed ones, in order.
+            window_end_s: where the decoded audio ended.
+        """
+        agreed = 0
+        for before, now in zip(self._tentative, continuation, strict=False):
+            if before.text != now.text:
+                break
+            agreed += 1
+        self._confirmed.extend(continuation[:agreed])
+        self._tentative = tuple(continuation[agreed:])
+        if window_end_s - self._window_start_s > WINDOW_LIMIT_S:
+            self._trim(window_end_s - WINDOW_KEPT_S)
+
+    def _trim(self, latest_s: float) -> None:
+        """Move the window's start to the last gap between confirmed words up to `latest_s`."""
+        for index in range(len(self._confirmed) - 1, self._trimmed, -1):
+            gap_s = (self._confirmed[index - 1].end_s + self._confirmed[index].start_s) / 2
+            if self._window_start_s < gap_s <= latest_s:
+                self._window_start_s = gap_s
+                self._trimmed = index
+                return
