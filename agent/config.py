@@ -164,13 +164,13 @@ def load_settings(config: Path | None = None, *, require_livekit: bool = False) 
     """Read the settings that are in force.
 
     Args:
-        config: A TOML file that must exist; without it the one that ROOMSCRIBE_CONFIG names, or ./agent.toml where
-            there is one.
+        config: A TOML file that must exist; without it the one that ROOMSCRIBE_CONFIG names, or
+            ./agent.toml where there is one.
         require_livekit: Whether the key and secret of a LiveKit server must be there.
 
     Raises:
-        ConfigError: A file cannot be read, or a setting is unknown, missing or wrong. It names the setting, its
-            value (never a secret's) and what is allowed.
+        ConfigError: A file cannot be read, or a setting is unknown, missing or wrong. It names the
+            setting, its value (never a secret's) and what is allowed.
     """
     variables = _with_secret_files({**_dotenv(), **os.environ})
     _refuse_unknown(variables)

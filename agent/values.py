@@ -63,7 +63,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """How much voice a stretch of one track holds: `voice_ms` milliseconds of it, 0 to `end_ms - start_ms`."""
+    """How much voice a stretch of one track holds: `voice_ms`, from 0 to `end_ms - start_ms`."""
 
     track_id: str
     start_ms: int

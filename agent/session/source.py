@@ -5,17 +5,20 @@ are sources. Times are seconds of the running event loop's clock, `loop.time()`,
 the same under a virtual clock.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from agent.values import Samples, Speaker, Track
+from agent.values import SAMPLES_PER_MS, Samples, Speaker, Track
 
 __all__ = [
     "AudioReceived",
     "Ended",
     "HeardAgain",
+    "Inbox",
     "ParticipantJoined",
     "ParticipantLeft",
     "Source",
@@ -28,6 +31,10 @@ __all__ = [
     "Unheard",
     "UnheardReason",
 ]
+
+MAX_AUDIO_BLOCKS = (
+    2_000  # five seconds of 20 tracks in blocks of 50 ms; a session that is so late lost its room
+)
 
 
 class UnheardReason(StrEnum):
@@ -135,10 +142,10 @@ SourceEvent = (
 class Source(Protocol):
     """What a session listens to."""
 
-    def events(self) -> AsyncIterator[SourceEvent]:
-        """Give what happens, in order; ends after `Ended`. Called once.
+    async def receive(self) -> Sequence[SourceEvent]:
+        """Wait until something has happened, and give all of it in order. `Ended` comes last, once.
 
-        A source that is read too slowly drops its oldest audio and counts it; it never drops another event.
+        Cancelling it loses nothing.
         """
         ...
 
@@ -146,3 +153,37 @@ class Source(Protocol):
     def dropped_ms(self) -> int:
         """Milliseconds of audio that were dropped because the session did not keep up, over all tracks."""
         ...
+
+
+class Inbox:
+    """What a source has for its session: bounded by dropping the oldest audio, never another event."""
+
+    def __init__(self) -> None:
+        self._events: deque[SourceEvent] = deque()
+        self._audio_blocks = 0
+        self._arrived = asyncio.Event()
+        self.dropped_ms = 0
+
+    def put(self, event: SourceEvent) -> None:
+        """Add an event; where too much audio waits, drop the oldest of it and count it."""
+        self._events.append(event)
+        if isinstance(event, AudioReceived):
+            self._audio_blocks += 1
+            if self._audio_blocks > MAX_AUDIO_BLOCKS:
+                self._drop_oldest_audio()
+        self._arrived.set()
+
+    async def take(self) -> Sequence[SourceEvent]:
+        """Wait until there is something, and take all of it. Cancelling it loses nothing."""
+        await self._arrived.wait()
+        self._arrived.clear()
+        events, self._events, self._audio_blocks = self._events, deque(), 0
+        return events
+
+    def _drop_oldest_audio(self) -> None:
+        for index, event in enumerate(self._events):
+            if isinstance(event, AudioReceived):
+                del self._events[index]
+                self._audio_blocks -= 1
+                self.dropped_ms += len(event.samples) // SAMPLES_PER_MS
+                return

@@ -11,6 +11,8 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
+from agent.values import SAMPLE_RATE_HZ
+
 __all__ = [
     "CUT_AFTER_S",
     "CUT_PAUSE_S",
@@ -19,7 +21,6 @@ __all__ = [
     "OFF_THRESHOLD",
     "ON_THRESHOLD",
     "PRE_ROLL_S",
-    "SAMPLE_RATE_HZ",
     "START_WINDOWS",
     "WINDOW_SAMPLES",
     "Closed",
@@ -27,7 +28,6 @@ __all__ = [
     "Opened",
 ]
 
-SAMPLE_RATE_HZ = 16_000
 WINDOW_SAMPLES = 512  # what the voice activity detector takes at a time
 
 ON_THRESHOLD = 0.5  # voice begins at this probability …

@@ -13,8 +13,9 @@ dropped up to a confirmed word; the words dropped stay in the text and serve as 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from plugins.stt.word import Word
+from plugins.stt.decoded_word import DecodedWord
 
 __all__ = ["WINDOW_KEPT_S", "WINDOW_LIMIT_S", "LocalAgreement"]
 
@@ -29,14 +30,14 @@ class LocalAgreement:
     """
 
     def __init__(self) -> None:
-        self._confirmed: list[Word] = []
-        self._tentative: tuple[Word, ...] = ()
+        self._confirmed: list[DecodedWord] = []
+        self._tentative: tuple[DecodedWord, ...] = ()
         # How many confirmed words lie before the window.
         self._trimmed = 0
         self._window_start_s = 0.0
 
     @property
-    def words(self) -> tuple[Word, ...]:
+    def words(self) -> tuple[DecodedWord, ...]:
         """Every word so far: the confirmed ones, then those of the last hypothesis."""
         return (*self._confirmed, *self._tentative)
 
@@ -51,33 +52,42 @@ class LocalAgreement:
         return self._window_start_s
 
     @property
-    def context(self) -> tuple[Word, ...]:
+    def context(self) -> tuple[DecodedWord, ...]:
         """The confirmed words spoken before the window."""
         return tuple(self._confirmed[: self._trimmed])
 
     @property
-    def prefix(self) -> tuple[Word, ...]:
+    def prefix(self) -> tuple[DecodedWord, ...]:
         """The confirmed words in the window, with which the next hypothesis begins."""
         return tuple(self._confirmed[self._trimmed :])
 
-    def update(self, continuation: Sequence[Word], *, window_end_s: float) -> None:
+    def update(self, continuation: Sequence[DecodedWord], *, window_s: float) -> None:
         """Take the next hypothesis and confirm what it has in common with the one before.
 
         Args:
-            continuation: the words that follow the confirmed ones, in order.
-            window_end_s: where the decoded audio ended.
+            continuation: the words that follow the confirmed ones; their times count from the
+                start of the window that was decoded.
+            window_s: the length of that window.
         """
+        moved = [
+            replace(
+                word,
+                start_s=self._window_start_s + word.start_s,
+                end_s=self._window_start_s + word.end_s,
+            )
+            for word in continuation
+        ]
         agreed = 0
-        for before, now in zip(self._tentative, continuation, strict=False):
+        for before, now in zip(self._tentative, moved, strict=False):
             if before.text != now.text:
                 break
             agreed += 1
-        self._confirmed.extend(continuation[:agreed])
-        self._tentative = tuple(continuation[agreed:])
-        if window_end_s - self._window_start_s > WINDOW_LIMIT_S:
-            self._trim(window_end_s - WINDOW_KEPT_S)
+        self._confirmed += moved[:agreed]
+        self._tentative = tuple(moved[agreed:])
+        if window_s > WINDOW_LIMIT_S:
+            self._trim(latest_s=self._window_start_s + window_s - WINDOW_KEPT_S)
 
-    def _trim(self, latest_s: float) -> None:
+    def _trim(self, *, latest_s: float) -> None:
         """Move the window's start to the last gap between confirmed words up to `latest_s`."""
         for index in range(len(self._confirmed) - 1, self._trimmed, -1):
             gap_s = (self._confirmed[index - 1].end_s + self._confirmed[index].start_s) / 2

@@ -1,0 +1,107 @@
+"""Turns what an engine heard into captions: an id, revisions, and whose words they are."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from agent.captions.attribution import Run, VoiceIn, attribute
+from agent.captions.text import clean
+from agent.values import Caption, Heard, Speaker, Word
+
+__all__ = ["CaptionAssembler"]
+
+MAX_TEXT_CHARS = 2_000  # four bytes each, and the packet still holds names and times within 15 000 bytes
+
+
+class CaptionAssembler:
+    """Assembles the captions of one session.
+
+    An utterance becomes one caption for each run of one speaker's words. While it is open its captions are
+    revised in place; with its final they become final and are never touched again.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+        self._last_number = 0
+        self._open: dict[int, list[Caption]] = {}
+
+    def hear(self, heard: Heard, voice_in: VoiceIn, speaker_of: Callable[[str], Speaker]) -> list[Caption]:
+        """Give the captions that this changes, in order.
+
+        Args:
+            heard: The newest state of an utterance.
+            voice_in: How much voice each identity had between two session times.
+            speaker_of: Who an identity is.
+        """
+        before = self._open.pop(heard.utterance, [])
+        after = []
+        changed = []
+        for index, part in enumerate(_parts(heard, voice_in)):
+            old = before[index] if index < len(before) else None
+            new = self._revise(old, heard, part, speaker_of(part.run.identity))
+            after.append(new)
+            if new is not old:
+                changed.append(new)
+        changed.extend(_withdrawn(old) for old in before[len(after) :])
+        if not heard.is_final:
+            self._open[heard.utterance] = after
+        return changed
+
+    def _revise(self, old: Caption | None, heard: Heard, part: "_Part", speaker: Speaker) -> Caption:
+        if old is None:
+            self._last_number += 1
+        new = Caption(
+            id=old.id if old else f"{self._epoch}-{self._last_number}",
+            revision=old.revision + 1 if old else 1,
+            is_final=heard.is_final,
+            speaker=speaker,
+            confidence=part.run.confidence,
+            has_overlap=part.run.has_overlap,
+            text=part.text,
+            stable_chars=len(part.text) if heard.is_final else part.stable_chars,
+            language=heard.language,
+            start_ms=part.run.start_ms,
+            end_ms=part.run.end_ms,
+        )
+        if old is None or heard.is_final:
+            return new
+        shown = (old.text, old.speaker, old.stable_chars)
+        return old if shown == (new.text, new.speaker, new.stable_chars) else new
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    run: Run
+    text: str
+    stable_chars: int
+
+
+def _parts(heard: Heard, voice_in: VoiceIn) -> Iterator[_Part]:
+    if not clean(heard.text):
+        return
+    runs = attribute(heard.words, heard.start_ms, heard.end_ms, voice_in)
+    if len(runs) == 1:
+        # The engine's own text knows better than its words where blanks and hyphens go.
+        words = heard.words[: heard.stable_words]
+        yield from _within_limit(runs[0], clean(heard.text), len(_joined(words)))
+        return
+    for run in runs:
+        words = heard.words[run.first : run.last]
+        stable = words[: max(0, heard.stable_words - run.first)]
+        if text := _joined(words):
+            yield from _within_limit(run, text, len(_joined(stable)))
+
+
+def _within_limit(run: Run, text: str, stable_chars: int) -> Iterator[_Part]:
+    """An engine that loses itself may give a text without end: it becomes several captions."""
+    for begin in range(0, len(text), MAX_TEXT_CHARS):
+        piece = text[begin : begin + MAX_TEXT_CHARS]
+        yield _Part(run, piece, min(max(stable_chars - begin, 0), len(piece)))
+
+
+def _joined(words: Sequence[Word]) -> str:
+    return " ".join(text for word in words if (text := clean(word.text)))
+
+
+def _withdrawn(caption: Caption) -> Caption:
+    """A later revision saw fewer speakers: this caption is to be taken away."""
+    return replace(caption, revision=caption.revision + 1, text="", stable_chars=0, confidence=0.0)
