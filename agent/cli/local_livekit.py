@@ -95,7 +95,9 @@ class LocalLiveKit:
         if binary is None:
             raise LiveKitError(NO_SERVER)
         if port is not None and not _is_free(port):
-            raise LiveKitError(f"port {port} is taken, perhaps by another livekit-server; stop that or use it")
+            raise LiveKitError(
+                f"port {port} is taken, perhaps by another livekit-server; stop that or use it"
+            )
         room = {"empty_timeout": empty_timeout_s, "departure_timeout": departure_timeout_s}
         with open(log, "a+b") if log else tempfile.TemporaryFile() as output:
             for attempts_left in reversed(range(START_ATTEMPTS)):

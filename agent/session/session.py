@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
@@ -38,6 +39,7 @@ __all__ = ["Session", "SessionReport"]
 log = structlog.get_logger(__name__)
 
 STATE_INTERVAL_S = 10.0
+MEASURED = {"coverage", "lag_ms"}  # of a state: no reason to announce it
 FLUSH_AFTER_S = 0.5  # without any audio an engine would wait for ever for the silence that ends an utterance
 FINISH_TIMEOUT_S = 15.0  # for the last finals; a local engine on a busy machine takes seconds
 DRAIN_TIMEOUT_S = 5.0  # for what is still to be published then
@@ -122,7 +124,7 @@ class Session:
                 self._transcriber.finish()
                 await asyncio.wait([hearing], timeout=FINISH_TIMEOUT_S)
                 reporting.cancel()
-                self._announce_state()
+                self._announcer.state(self._state())
                 is_drained = await self._announcer.drain(DRAIN_TIMEOUT_S)
                 if not hearing.done() or not is_drained:
                     log.warning("session.cut_short", finals_done=hearing.done(), published=is_drained)
@@ -222,26 +224,33 @@ class Session:
 
     async def _report_state(self) -> None:
         """Announce the state on change and every ten seconds."""
+        loop = asyncio.get_running_loop()
+        announced: dict[str, Any] = {}
+        due_s = loop.time()
         while True:
-            self._announce_state()
+            body = self._state()
+            # The figures move all the time; they go along when something else changes.
+            settled = {key: body[key] for key in body.keys() - MEASURED}
+            if loop.time() >= due_s or settled != announced:
+                self._announcer.state(body)
+                announced = settled
+                due_s = loop.time() + STATE_INTERVAL_S
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._state_changed.wait(), STATE_INTERVAL_S)
+                await asyncio.wait_for(self._state_changed.wait(), max(due_s - loop.time(), 0))
             self._state_changed.clear()
 
-    def _announce_state(self) -> None:
+    def _state(self) -> dict[str, Any]:
         captions, reason = self._captions_state()
-        self._announcer.state(
-            state_body(
-                agent=self._identity.agent,
-                captions=captions,
-                captions_reason=reason,
-                recording="off",
-                recording_reason="not_available",
-                unheard=self._unheard,
-                coverage=self._coverage(),
-                lag_ms=self._lag_ms,
-                languages=self._languages,
-            )
+        return state_body(
+            agent=self._identity.agent,
+            captions=captions,
+            captions_reason=reason,
+            recording="off",
+            recording_reason="not_available",
+            unheard=self._unheard,
+            coverage=self._coverage(),
+            lag_ms=self._lag_ms,
+            languages=self._languages,
         )
 
     def _captions_state(self) -> tuple[str, str | None]:

@@ -13,8 +13,8 @@ from structlog.typing import EventDict, WrappedLogger
 
 __all__ = ["configure_logs", "configure_structlog"]
 
-# Attributes that livekit-agents puts into its records for its own formatter.
-LIVEKIT_NOISE = ("lk_context",)
+# What livekit-agents leaves in the records of its jobs' processes.
+LEFTOVERS = ("message",)
 
 
 def configure_structlog() -> None:
@@ -55,7 +55,7 @@ def configure_logs(
                 structlog.stdlib.add_log_level,
                 structlog.stdlib.add_logger_name,
                 structlog.stdlib.ExtraAdder(),
-                _drop_noise,
+                _drop_leftovers,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
                 structlog.processors.format_exc_info,
             ],
@@ -70,7 +70,7 @@ def configure_logs(
     logging.getLogger("livekit.agents").setLevel(level.upper())
 
 
-def _drop_noise(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    for key in LIVEKIT_NOISE:
+def _drop_leftovers(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    for key in LEFTOVERS:
         event.pop(key, None)
     return event

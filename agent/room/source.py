@@ -1,0 +1,309 @@
+"""The source of a session that is a LiveKit room.
+
+Whatever happens in the room, the same thing is done: compare what is there with what should be heard, and act
+on the difference. So it does not matter in which order events come, whether one is missing, or how often a
+connection is made anew.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import structlog
+from livekit import rtc
+from livekit.rtc.room import EventTypes
+
+from agent.config import Room as RoomSettings
+from agent.session.source import (
+    AudioReceived,
+    Ended,
+    HeardAgain,
+    Inbox,
+    ParticipantJoined,
+    ParticipantLeft,
+    SourceEvent,
+    SpeakerRenamed,
+    TrackClosed,
+    TrackMuted,
+    TrackOpened,
+    TrackUnmuted,
+    Unheard,
+    UnheardReason,
+)
+from agent.values import SAMPLE_RATE_HZ, Speaker, Track
+
+__all__ = ["RoomSource"]
+
+log = structlog.get_logger(__name__)
+
+FRAME_MS = 50  # each frame goes to every stream of the process: at 10 ms thirty tracks saturate a core
+NOT_PERMITTED_AFTER_S = 3.0  # no event tells that a publisher does not let us subscribe
+CLOSE_TIMEOUT_S = 2.0
+
+# Everything after which the room may be another one.
+ROOM_EVENTS: tuple[EventTypes, ...] = (
+    "participant_connected",
+    "participant_disconnected",
+    "participant_name_changed",
+    "track_published",
+    "track_unpublished",
+    "track_subscribed",
+    "track_unsubscribed",
+    "track_muted",
+    "track_unmuted",
+    "connection_state_changed",
+)
+HEARD_KINDS = (
+    rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD,
+    rtc.ParticipantKind.PARTICIPANT_KIND_SIP,
+    rtc.ParticipantKind.PARTICIPANT_KIND_INGRESS,
+)
+
+
+@dataclass(slots=True)
+class _Ear:
+    """One publication that should be heard."""
+
+    publication: rtc.RemoteTrackPublication
+    track: Track
+    asked_s: float | None = None
+    unmuted_s: float | None = None
+    is_open: bool = False
+    reader: "_Reader | None" = None
+
+
+@dataclass(slots=True)
+class _Reader:
+    """A running AudioStream of one track."""
+
+    track: rtc.Track
+    task: asyncio.Task[None] = field(repr=False)
+
+
+class RoomSource:
+    """Hears the microphones of a room. Make it before the room is connected, call `start` afterwards.
+
+    Of each participant one microphone is heard, the newest that is not muted: who publishes a second time
+    is not heard twice.
+    """
+
+    def __init__(self, room: rtc.Room, settings: RoomSettings) -> None:
+        self._room = room
+        self._settings = settings
+        self._inbox = Inbox()
+        self._ears: dict[str, _Ear] = {}
+        self._present: dict[str, Speaker] = {}
+        self._unheard: dict[str, UnheardReason] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_started = False
+        self._is_closed = False
+        self._timer: asyncio.TimerHandle | None = None
+        for name in ROOM_EVENTS:
+            room.on(name, self._on_change)
+        room.on("reconnected", self._on_reconnected)
+        room.on("disconnected", self._on_disconnected)
+
+    @property
+    def dropped_ms(self) -> int:
+        """Milliseconds of audio that were dropped because the session did not keep up, over all tracks."""
+        return self._inbox.dropped_ms
+
+    def start(self) -> None:
+        """The room is connected: hear who is there already."""
+        self._is_started = True
+        self._settle()
+
+    async def receive(self) -> Sequence[SourceEvent]:
+        """Wait until something has happened, and give all of it in order."""
+        return await self._inbox.take()
+
+    async def aclose(self) -> None:
+        """Stop hearing. Idempotent."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for ear in self._ears.values():
+            self._stop_reading(ear)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_S)
+
+    def _on_change(self, *_: object) -> None:
+        self._settle()
+
+    def _on_reconnected(self) -> None:
+        # After a full reconnect the subscriptions are gone, and nothing tells so.
+        for ear in self._ears.values():
+            ear.asked_s = None
+        self._settle()
+
+    def _on_disconnected(self, reason: int) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            for ear in self._ears.values():
+                self._close(ear)
+            self._inbox.put(Ended(_reason_name(reason)))
+
+    def _settle(self) -> None:
+        """Bring what is heard in line with the room. Idempotent."""
+        if not self._is_started or self._is_closed:
+            return
+        self._settle_presence()
+        wanted = {publication.sid: (publication, speaker) for publication, speaker in self._wanted()}
+        for sid in [sid for sid in self._ears if sid not in wanted]:
+            ear = self._ears.pop(sid)
+            self._close(ear)
+            if self._is_published(ear):
+                ear.publication.set_subscribed(False)
+        for sid, (publication, speaker) in wanted.items():
+            ear = self._ears.setdefault(sid, _Ear(publication, Track(sid, speaker)))
+            ear.publication = publication
+            self._settle_ear(ear)
+        self._settle_unheard()
+
+    def _settle_presence(self) -> None:
+        here = {p.identity: _speaker(p) for p in self._people()}
+        for identity in [identity for identity in self._present if identity not in here]:
+            del self._present[identity]
+            self._inbox.put(ParticipantLeft(identity))
+        for identity, speaker in here.items():
+            before = self._present.get(identity)
+            self._present[identity] = speaker
+            if before is None:
+                self._inbox.put(ParticipantJoined(speaker))
+            elif before != speaker:
+                self._inbox.put(SpeakerRenamed(speaker))
+
+    def _people(self) -> Iterator[rtc.RemoteParticipant]:
+        for participant in self._room.remote_participants.values():
+            is_agent = participant.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
+            if participant.kind in HEARD_KINDS or (is_agent and self._settings.hear_agents):
+                yield participant
+
+    def _wanted(self) -> Iterator[tuple[rtc.RemoteTrackPublication, Speaker]]:
+        sources = [rtc.TrackSource.SOURCE_MICROPHONE]
+        if self._settings.hear_screen_share:
+            sources.append(rtc.TrackSource.SOURCE_SCREENSHARE_AUDIO)
+        for participant in self._people():
+            for source in sources:
+                publications = [
+                    publication
+                    for publication in participant.track_publications.values()
+                    if publication.kind == rtc.TrackKind.KIND_AUDIO and publication.source == source
+                ]
+                unmuted = [publication for publication in publications if not publication.muted]
+                if publications:
+                    yield (unmuted or publications)[-1], _speaker(participant)
+
+    def _settle_ear(self, ear: _Ear) -> None:
+        now_s = asyncio.get_running_loop().time()
+        publication = ear.publication
+        if _is_encrypted(publication):
+            self._close(ear)
+            return
+        if ear.asked_s is None:
+            publication.set_subscribed(True)
+            ear.asked_s = now_s
+        if publication.muted:
+            ear.unmuted_s = None
+            self._mute(ear)
+        elif ear.unmuted_s is None:
+            ear.unmuted_s = now_s
+        if publication.track is None:
+            if ear.is_open:
+                ear.asked_s = now_s  # it was heard, so it is not forbidden: it is going, or comes again
+            self._close(ear)
+        elif not publication.muted:
+            self._read(ear, publication.track)
+
+    def _is_published(self, ear: _Ear) -> bool:
+        participant = self._room.remote_participants.get(ear.track.speaker.identity)
+        return participant is not None and ear.track.id in participant.track_publications
+
+    def _read(self, ear: _Ear, track: rtc.RemoteTrack) -> None:
+        if ear.reader is not None and ear.reader.track is track:
+            return
+        if ear.reader is not None:
+            self._close(ear)
+        task = asyncio.create_task(self._pump(ear.track.id, track), name=f"room.read.{ear.track.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        ear.reader = _Reader(track, task)
+        self._inbox.put(TrackUnmuted(ear.track.id) if ear.is_open else TrackOpened(ear.track))
+        ear.is_open = True
+
+    async def _pump(self, track_id: str, track: rtc.Track) -> None:
+        """Carry the frames of one track into the inbox until cancelled: the stream never ends by itself."""
+        loop = asyncio.get_running_loop()
+        stream = rtc.AudioStream(track, sample_rate=SAMPLE_RATE_HZ, num_channels=1, frame_size_ms=FRAME_MS)
+        try:
+            async for event in stream:
+                samples = np.frombuffer(event.frame.data, np.int16)
+                self._inbox.put(AudioReceived(track_id, samples, loop.time()))
+        finally:
+            await stream.aclose()
+
+    def _mute(self, ear: _Ear) -> None:
+        if ear.reader is not None:
+            self._stop_reading(ear)
+            self._inbox.put(TrackMuted(ear.track.id))
+
+    def _close(self, ear: _Ear) -> None:
+        self._stop_reading(ear)
+        if ear.is_open:
+            ear.is_open = False
+            self._inbox.put(TrackClosed(ear.track.id))
+
+    def _stop_reading(self, ear: _Ear) -> None:
+        if ear.reader is not None:
+            ear.reader.task.cancel()
+            ear.reader = None
+
+    def _settle_unheard(self) -> None:
+        """Say who has an open microphone that cannot be heard, and look again when that may change."""
+        now_s = asyncio.get_running_loop().time()
+        unheard: dict[str, UnheardReason] = {}
+        for ear in self._ears.values():
+            if ear.publication.muted:
+                continue
+            identity = ear.track.speaker.identity
+            if _is_encrypted(ear.publication):
+                unheard[identity] = UnheardReason.E2EE
+            elif ear.publication.track is None and (left_s := _waits_for_s(ear, now_s)) is not None:
+                if left_s <= 0:
+                    unheard[identity] = UnheardReason.NOT_PERMITTED
+                else:
+                    self._look_again(left_s)
+        for identity in [identity for identity in self._unheard if identity not in unheard]:
+            self._inbox.put(HeardAgain(identity))
+        for identity, reason in unheard.items():
+            if self._unheard.get(identity) != reason:
+                self._inbox.put(Unheard(identity, reason))
+        self._unheard = unheard
+
+    def _look_again(self, after_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(after_s, self._settle)
+
+
+def _waits_for_s(ear: _Ear, now_s: float) -> float | None:
+    """Seconds until an unmuted track that was asked for counts as forbidden; None if it was not."""
+    if ear.asked_s is None or ear.unmuted_s is None:
+        return None
+    return max(ear.asked_s, ear.unmuted_s) + NOT_PERMITTED_AFTER_S - now_s
+
+
+def _is_encrypted(publication: rtc.RemoteTrackPublication) -> bool:
+    return publication.encryption_type != rtc.EncryptionType.NONE
+
+
+def _speaker(participant: rtc.RemoteParticipant) -> Speaker:
+    return Speaker(participant.identity, participant.name)
+
+
+def _reason_name(reason: int) -> str:
+    try:
+        return rtc.DisconnectReason.Name(reason).lower()  # type: ignore[arg-type]
+    except ValueError:
+        return f"disconnected_{reason}"
