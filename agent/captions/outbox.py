@@ -18,10 +18,10 @@ class Outbox:
     """
 
     def __init__(self, partials_per_s: float) -> None:
-        self._interval_ms = 1000 / partials_per_s
+        self._interval_ms = round(1000 / partials_per_s)
         self._events: deque[Event] = deque()
         self._partials: OrderedDict[str, Event] = OrderedDict()
-        self._next_partial_ms = 0.0
+        self._next_partial_ms = 0
         self.dropped = 0
 
     def put(self, event: Event) -> None:
@@ -39,7 +39,7 @@ class Outbox:
             self._events.popleft()
             self.dropped += 1
 
-    def get(self, now_ms: float) -> Event | None:
+    def get(self, now_ms: int) -> Event | None:
         """The event to publish now, if there is one."""
         if self._events:
             return self._events.popleft()
@@ -48,10 +48,10 @@ class Outbox:
             return self._partials.popitem(last=False)[1]
         return None
 
-    def due_ms(self) -> float | None:
+    def due_ms(self) -> int | None:
         """When `get` will have something, as far as it is known now; None where nothing waits."""
         if self._events:
-            return 0.0
+            return 0
         return self._next_partial_ms if self._partials else None
 
     @property

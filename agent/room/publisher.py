@@ -62,7 +62,7 @@ class RoomPublisher:
     async def _send_texts(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            event = self._texts.get(loop.time() * 1000)
+            event = self._texts.get(round(loop.time() * 1000))
             if event is not None and event.caption is not None:
                 await self._send(self._send_text(event.caption))
             elif self._texts.is_empty:

@@ -64,7 +64,7 @@ class Announcer:
         """Publish for ever, one event at a time."""
         loop = asyncio.get_running_loop()
         while True:
-            now_ms = loop.time() * 1000
+            now_ms = round(loop.time() * 1000)
             if (event := self._outbox.get(now_ms)) is not None:
                 await self._publisher.publish(event)
                 continue

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from agent.audio.activity import KEEP_MS, WINDOW_MS, VoiceDetector, VoiceLog
+from agent.values import SAMPLES_PER_MS, Block, Voice
+
+
+class LevelDetector:
+    """Voice is what is not silent. Counts its resets."""
+
+    def __init__(self) -> None:
+        self.resets = 0
+
+    def predict(self, pcm: np.ndarray) -> float:
+        assert pcm.shape == (512,)
+        return float(np.mean(pcm != 0))
+
+    def reset(self) -> None:
+        self.resets += 1
+
+
+def block(start_ms: int, duration_ms: int, value: int = 1) -> Block:
+    return Block("a", start_ms, np.full(duration_ms * SAMPLES_PER_MS, value, np.int16))
+
+
+def test_blocks_of_any_length_become_windows_placed_in_time():
+    detector = VoiceDetector(LevelDetector())
+    voices = [voice for start in (1_000, 1_050, 1_100) for voice in detector.measure(block(start, 50))]
+    assert [(voice.start_ms, voice.end_ms) for voice in voices] == [
+        (1_000, 1_032),
+        (1_032, 1_064),
+        (1_064, 1_096),
+        (1_096, 1_128),
+    ]
+    assert {voice.voice_ms for voice in voices} == {float(WINDOW_MS)}
+
+
+def test_gap_in_a_track_starts_the_detector_afresh():
+    native = LevelDetector()
+    detector = VoiceDetector(native)
+    detector.measure(block(1_000, 40))
+    before = native.resets
+    voices = detector.measure(block(5_000, 40))
+    assert native.resets == before + 1
+    assert voices[0].start_ms == 5_000
+
+
+def log_of(identity: str, start_ms: int, end_ms: int, log: VoiceLog | None = None) -> VoiceLog:
+    log = log or VoiceLog()
+    for at in range(start_ms, end_ms, WINDOW_MS):
+        log.add(identity, Voice("t", at, at + WINDOW_MS, float(WINDOW_MS)))
+    return log
+
+
+def test_voice_is_counted_only_between_the_two_times():
+    log = log_of("nora", 0, 3_200)
+    assert log.voice_in(1_000, 1_500) == {"nora": pytest.approx(500)}
+    assert log.voice_in(3_100, 9_000) == {"nora": pytest.approx(100)}
+    assert log.voice_in(5_000, 6_000) == {}
+
+
+def test_voices_of_several_people_are_told_apart():
+    log = log_of("felix", 1_600, 3_200, log_of("nora", 0, 1_600))
+    assert log.voice_in(1_500, 1_800) == {"nora": pytest.approx(100), "felix": pytest.approx(200)}
+
+
+def test_memory_of_a_long_session_is_bounded():
+    log = log_of("nora", 0, 4 * KEEP_MS)
+    assert log.voice_in(0, KEEP_MS) == {}
+    assert log.voice_in(4 * KEEP_MS - 1_000, 4 * KEEP_MS) == {"nora": pytest.approx(1_000)}
