@@ -47,7 +47,8 @@ class RoomPublisher:
         if self._texting is None:
             return
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._texts_emptied.wait(), CLOSE_TIMEOUT_S)
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._texts_emptied.wait()
         self._texting.cancel()
         await asyncio.wait((self._texting,))
 
@@ -96,7 +97,8 @@ class RoomPublisher:
             self.failed += 1
             return
         try:
-            await asyncio.wait_for(sending, SEND_TIMEOUT_S)
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await sending
         except Exception as error:  # noqa: BLE001  the SDK raises bare exceptions of several kinds here
             self.failed += 1
             if self.failed == 1:

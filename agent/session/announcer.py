@@ -74,12 +74,14 @@ class Announcer:
             self._filled.clear()
             wait_s = None if due_ms is None else max(due_ms - now_ms, 0) / 1000
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._filled.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._filled.wait()
 
     async def drain(self, timeout_s: float) -> bool:
         """Wait until everything is published; whether that was so within the time."""
         try:
-            await asyncio.wait_for(self._emptied.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._emptied.wait()
         except TimeoutError:
             return False
         return True

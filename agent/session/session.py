@@ -236,7 +236,8 @@ class Session:
                 announced = settled
                 due_s = loop.time() + STATE_INTERVAL_S
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._state_changed.wait(), max(due_s - loop.time(), 0))
+                async with asyncio.timeout_at(due_s):
+                    await self._state_changed.wait()
             self._state_changed.clear()
 
     def _state(self) -> dict[str, Any]:

@@ -118,7 +118,8 @@ class Transcriber:
                 return
             yield EngineDown(reason)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._finishing.wait(), backoff_s)
+                async with asyncio.timeout(backoff_s):
+                    await self._finishing.wait()
             backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
 
     def _place(self, event: stt.SpeechEvent) -> Heard | None:

@@ -1,0 +1,79 @@
+"""Runs a whole session under virtual time and keeps what it published."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from livekit.agents import stt
+from livekit.local_inference import VAD
+
+from agent.session.announcer import SessionIdentity
+from agent.session.session import Session, SessionReport
+from agent.session.source import Source
+from agent.transcription.transcriber import Transcriber
+from agent.values import Caption, Event
+from tests.support.virtual_time import run_virtual
+
+INFERENCE_S = 0.15  # charged for each decode, so that what is decoded when does not depend on the machine
+
+
+@dataclass
+class Published:
+    """What a session told its viewers: each event with the second at which it went out."""
+
+    events: list[tuple[float, Event]] = field(default_factory=list)
+    report: SessionReport | None = None
+
+    async def publish(self, event: Event) -> None:
+        self.events.append((asyncio.get_running_loop().time(), event))
+
+    @property
+    def captions(self) -> list[Caption]:
+        return [event.caption for _, event in self.events if event.caption]
+
+    @property
+    def finals(self) -> list[Caption]:
+        return [caption for caption in self.captions if caption.is_final]
+
+    @property
+    def states(self) -> list[dict[str, Any]]:
+        return [dict(event.body) for _, event in self.events if event.kind == "state"]
+
+    def comparable(self) -> list[tuple[float, str, dict[str, Any]]]:
+        return [(round(at_s, 6), event.kind, dict(event.body)) for at_s, event in self.events]
+
+
+def run_session(
+    source: Source,
+    new_engine: Callable[[], stt.STT[Any]],
+    *,
+    published: Published | None = None,
+    end_after_s: float | None = None,
+) -> Published:
+    """Run a session to its end. `new_engine` is called inside the event loop."""
+    published = published or Published()
+
+    async def main() -> None:
+        engine = new_engine()
+        session = Session(
+            source,
+            published,
+            Transcriber(engine),
+            SessionIdentity("session-1", 1, "agent-1"),
+            languages=["en"],
+            new_detector=VAD,
+            partials_per_s=4.0,
+        )
+        if end_after_s is not None:
+            asyncio.get_running_loop().call_later(end_after_s, session.end, "asked")
+        published.report = await session.run()
+        await engine.aclose()
+
+    run_virtual(main(), charge=_charge)
+    return published
+
+
+def _charge(function: Callable[..., Any], _took_s: float) -> float:
+    """Inference takes its fixed time; what the front end computes takes none."""
+    return 0.0 if getattr(function, "__name__", "") == "_process" else INFERENCE_S

@@ -1,0 +1,193 @@
+"""What a session does around its engine, under virtual time."""
+
+import numpy as np
+import pytest
+
+from agent.session.session import FINISH_TIMEOUT_S, STATE_INTERVAL_S
+from agent.session.source import (
+    HeardAgain,
+    ParticipantJoined,
+    ParticipantLeft,
+    SpeakerRenamed,
+    TrackClosed,
+    TrackMuted,
+    TrackOpened,
+    TrackUnmuted,
+    Unheard,
+    UnheardReason,
+)
+from agent.values import Event, Speaker, Track
+from tests.support.scripted_source import ScriptedSource, audio, silence
+from tests.support.scripted_stt import Fail, Say, ScriptedSTT, speech
+from tests.support.virtual_session import Published, run_session
+
+NORA = Speaker("nora", "Nora")
+MICROPHONE = Track("mic-nora", NORA)
+
+
+def test_room_in_which_nobody_speaks_gives_states_and_no_captions():
+    source = ScriptedSource([(0, TrackOpened(MICROPHONE)), *audio("mic-nora", silence(25), start_s=0)])
+    published = run_session(source, ScriptedSTT)
+    assert published.captions == []
+    assert published.report.ended_by == "script_over"
+    assert published.report.sent_ms == 25_000
+    assert len(published.states) >= 25 // STATE_INTERVAL_S
+
+
+def test_room_that_ends_at_once_ends_the_session():
+    published = run_session(ScriptedSource([(0, ParticipantJoined(NORA))]), ScriptedSTT)
+    assert published.states[-1]["captions"] == "off"
+
+
+def test_final_that_comes_only_after_the_end_is_published():
+    script = [Say(0.5, speech("good", start_s=0)), Say(99, speech("good bye", start_s=0, final=True))]
+    source = ScriptedSource([(0, TrackOpened(MICROPHONE)), *audio("mic-nora", silence(1), start_s=0)])
+    published = run_session(source, lambda: ScriptedSTT(script))
+    assert [caption.text for caption in published.finals] == ["good bye"]
+    kinds = [event.kind for _, event in published.events]
+    assert kinds.index("caption") < len(kinds) - 1
+    assert published.states[-1]["captions_reason"] == "ended"
+
+
+def test_asking_for_the_end_ends_a_session_whose_room_goes_on():
+    source = ScriptedSource([(0, TrackOpened(MICROPHONE))], ends=False)
+    published = run_session(source, ScriptedSTT, end_after_s=3)
+    assert published.report.ended_by == "asked"
+    assert published.report.duration_ms < (3 + FINISH_TIMEOUT_S) * 1000
+
+
+def test_finals_are_numbered_without_a_gap_and_partials_are_not():
+    script = [
+        Say(0.5, speech("one", start_s=0.1)),
+        Say(1.0, speech("one", start_s=0.1, final=True)),
+        Say(1.5, speech("two", start_s=1.1)),
+        Say(2.0, speech("two", start_s=1.1, final=True)),
+    ]
+    source = ScriptedSource([(0, TrackOpened(MICROPHONE)), *audio("mic-nora", silence(3), start_s=0)])
+    published = run_session(source, lambda: ScriptedSTT(script))
+    numbered = [(event.seq, event.caption.is_final) for _, event in published.events if event.caption]
+    assert [seq for seq, is_final in numbered if is_final] == [1, 2]
+    assert {seq for seq, is_final in numbered if not is_final} == {None}
+
+
+def test_broken_engine_is_said_opened_again_and_heard_from_there():
+    source = ScriptedSource([(0, TrackOpened(MICROPHONE)), *audio("mic-nora", silence(6), start_s=0)])
+    first = [Say(0.5, speech("lost", start_s=0.1)), Fail(1.0)]
+    second = [Say(1.0, speech("found again", start_s=0.2, final=True))]
+    published = run_session(source, lambda: ScriptedSTT(first, second))
+    assert [caption.text for caption in published.finals] == ["found again"]
+    # The second stream began later, and its words are placed in session time.
+    assert published.finals[0].start_ms > 1_400
+    withdrawn = [caption for caption in published.captions if not caption.is_final and not caption.text]
+    assert [caption.id for caption in withdrawn] == ["1-1"]
+    captions = [(state["captions"], state["captions_reason"]) for state in published.states]
+    assert ("degraded", "engine") in captions
+    assert captions.index(("live", None), captions.index(("degraded", "engine"))) > 0
+    assert published.report.unsent_ms > 0
+    assert published.states[-1]["coverage"] < 1
+
+
+def test_audio_that_stops_in_mid_word_is_flushed():
+    source = ScriptedSource(
+        [
+            (0, TrackOpened(MICROPHONE)),
+            *audio("mic-nora", silence(1), start_s=0),
+            (1.001, TrackMuted("mic-nora")),
+            (4, TrackUnmuted("mic-nora")),
+            *audio("mic-nora", silence(1), start_s=4),
+        ]
+    )
+    engine = []
+
+    def new_engine() -> ScriptedSTT:
+        engine.append(ScriptedSTT())
+        return engine[0]
+
+    published = run_session(source, new_engine)
+    stream = engine[0].streams[0]
+    assert stream.flushes_s[0] == 1.0
+    assert stream.received_s == pytest.approx(2.0)
+    assert published.report.sent_ms == 2_000
+
+
+def test_words_after_a_mute_are_placed_where_they_were_spoken():
+    source = ScriptedSource(
+        [
+            (0, TrackOpened(MICROPHONE)),
+            *audio("mic-nora", silence(1), start_s=0),
+            (1.001, TrackMuted("mic-nora")),
+            (4, TrackUnmuted("mic-nora")),
+            *audio("mic-nora", silence(2), start_s=4),
+        ]
+    )
+    script = [Say(2.5, speech("later", start_s=1.5, final=True))]
+    published = run_session(source, lambda: ScriptedSTT(script))
+    assert published.finals[0].start_ms == 4_500
+
+
+def test_unheard_people_are_listed_until_they_are_heard_or_leave():
+    source = ScriptedSource(
+        [
+            (0, ParticipantJoined(NORA)),
+            (1, Unheard("nora", UnheardReason.E2EE)),
+            (2, Unheard("omar", UnheardReason.NOT_PERMITTED)),
+            (3, HeardAgain("nora")),
+            (4, ParticipantLeft("omar")),
+            (5, ParticipantLeft("nora")),
+        ]
+    )
+    published = run_session(source, ScriptedSTT)
+    unheard = [{u["identity"]: u["reason"] for u in state["unheard"]} for state in published.states]
+    assert {"nora": "e2ee"} in unheard
+    assert {"nora": "e2ee", "omar": "not_permitted"} in unheard
+    assert {"omar": "not_permitted"} in unheard
+    assert unheard[-1] == {}
+    off = [state for state in published.states if state["captions_reason"] == "unheard"]
+    assert off
+    assert {state["captions"] for state in off} == {"off"}
+
+
+def test_renamed_speaker_has_the_new_name_in_later_captions():
+    source = ScriptedSource(
+        [
+            (0, TrackOpened(MICROPHONE)),
+            *audio("mic-nora", noise(3), start_s=0),
+            (1.5, SpeakerRenamed(Speaker("nora", "Dr. Nora"))),
+        ]
+    )
+    script = [
+        Say(1.0, speech("one", start_s=0.2, final=True)),
+        Say(2.5, speech("two", start_s=1.7, final=True)),
+    ]
+    published = run_session(source, lambda: ScriptedSTT(script))
+    assert [caption.speaker.name for caption in published.finals] == ["Nora", "Dr. Nora"]
+
+
+def test_words_of_somebody_who_has_just_left_keep_their_name():
+    source = ScriptedSource(
+        [
+            (0, TrackOpened(MICROPHONE)),
+            *audio("mic-nora", noise(1), start_s=0),
+            (1.01, TrackClosed("mic-nora")),
+            (1.01, ParticipantLeft("nora")),
+        ]
+    )
+    script = [Say(99, speech("bye", start_s=0.2, final=True))]
+    published = run_session(source, lambda: ScriptedSTT(script))
+    assert published.finals[0].speaker == NORA
+
+
+def test_fault_of_a_part_ends_the_session_with_that_fault():
+    class Broken(Published):
+        async def publish(self, event: Event) -> None:
+            raise OSError("no way out")
+
+    source = ScriptedSource([(0, TrackOpened(MICROPHONE))], ends=False)
+    with pytest.raises(ExceptionGroup) as caught:
+        run_session(source, ScriptedSTT, published=Broken())
+    assert caught.group_contains(OSError)
+
+
+def noise(seconds: float) -> np.ndarray:
+    """Something that is not silent, the same each time."""
+    return np.random.default_rng(7).normal(0, 3_000, round(seconds * 16_000)).astype(np.int16)
