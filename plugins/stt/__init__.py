@@ -27,7 +27,7 @@ def load_engine(name: str, settings: Stt) -> stt.STT[Any]:
     if ":" not in name:
         known = ", ".join(sorted(_OURS))
         raise EngineError(
-            f'stt.engines "{name}" is unknown; known: {known}, or "package.module:Class" of an installed engine'
+            f'stt.engines "{name}" is unknown; known: {known}, or "package.module:Class" of an installed one'
         )
     return _import_engine(name)
 

@@ -13,7 +13,7 @@ class DecodedWord:
 
     `text` is as the model writes it: with a leading space where the language separates words by
     spaces, so that the joined texts are the sentence. Times are seconds since the first sample of
-    the utterance. `confidence` is the geometric mean of the probabilities of `tokens`.
+    the audio that was decoded. `confidence` is the mean probability of `tokens`, 0 to 1.
     """
 
     text: str

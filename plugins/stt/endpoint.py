@@ -22,6 +22,7 @@ __all__ = [
     "ON_THRESHOLD",
     "PRE_ROLL_S",
     "START_WINDOWS",
+    "TURN_LEAD_S",
     "WINDOW_SAMPLES",
     "Closed",
     "Endpointer",
@@ -33,6 +34,7 @@ WINDOW_SAMPLES = 512  # what the voice activity detector takes at a time
 ON_THRESHOLD = 0.5  # voice begins at this probability …
 OFF_THRESHOLD = 0.35  # … and lasts down to this one, so that it does not flicker between words
 START_WINDOWS = 3  # 96 ms of voice: a click is shorter, a "Mm" is longer
+TURN_LEAD_S = 1.0  # after a flush the detector knows no voice yet; a soft one takes it half a second
 PRE_ROLL_S = 0.2  # the detector notices a soft consonant late
 END_SILENCE_S = 0.5  # joining a speaker's fragments costs fewer errors than ending early
 CUT_AFTER_S = 6.0  # from here on a short pause ends the utterance, so that finals keep coming
@@ -62,7 +64,8 @@ class Closed:
 class Endpointer:
     """Turns voice activity into utterances. Start and end of every range are samples, end excluded.
 
-    An utterance opens with `START_WINDOWS` windows of voice in a row and closes after
+    An utterance opens with `START_WINDOWS` windows of voice in a row; it takes `PRE_ROLL_S` before
+    them along, or, within `TURN_LEAD_S` of a flush, all that followed the flush. It closes after
     `END_SILENCE_S` of silence; once longer than `CUT_AFTER_S`, after `CUT_PAUSE_S`. One that
     reaches `LONGEST_UTTERANCE_S` is divided at its quietest moment of the last `CUT_SEARCH_S`, and
     the rest is the next utterance, already open.
@@ -77,6 +80,7 @@ class Endpointer:
         self._speech_end = 0
         # Samples before this one belong to an earlier utterance, or to before a flush.
         self._taken_until = 0
+        self._flushed_at = 0
         self._powers: deque[float] = deque(maxlen=_windows(CUT_SEARCH_S))
 
     @property
@@ -100,7 +104,9 @@ class Endpointer:
         if self._is_open:
             return self._start
         voice_start = self._position - self._voiced_windows * WINDOW_SAMPLES
-        return max(self._taken_until, voice_start - _samples(PRE_ROLL_S))
+        is_turn_start = voice_start - self._flushed_at <= _samples(TURN_LEAD_S)
+        wanted = self._flushed_at if is_turn_start else voice_start - _samples(PRE_ROLL_S)
+        return max(self._taken_until, wanted)
 
     def push(self, probability: float, power: float) -> list[Opened | Closed]:
         """Take the next window.
@@ -142,7 +148,7 @@ class Endpointer:
         self._position += remainder
         closed = [self._close(self._position)] if self._is_open else []
         self._voiced_windows = 0
-        self._taken_until = self._position
+        self._taken_until = self._flushed_at = self._position
         return closed
 
     def _seek_start(self, probability: float) -> list[Opened | Closed]:

@@ -3,8 +3,9 @@
 A decode of speech that is still going on is a guess, and its last words are the worst of it. The
 policy of Liu et al. (2020), applied to Whisper by Macháček et al. (2023, "Turning Whisper into
 Real-Time Transcription System"), confirms the longest prefix on which two hypotheses in a row
-agree. Confirmed words are given to the next decode as its beginning, so a hypothesis here is
-always the continuation of what is confirmed, and nothing confirmed can be contradicted.
+agree; the last word of a hypothesis is held back (Liu's hold-n with n = 1). Confirmed words are
+given to the next decode as its beginning, so a hypothesis here is always the continuation of what
+is confirmed, and nothing confirmed can be contradicted.
 
 Decoding costs grow with the audio. Once the window exceeds `WINDOW_LIMIT_S` its beginning is
 dropped up to a confirmed word; the words dropped stay in the text and serve as context.
@@ -82,6 +83,8 @@ class LocalAgreement:
             if before.text != now.text:
                 break
             agreed += 1
+        # Where the audio ends within a word the model completes it, and often the sentence with it.
+        agreed = min(agreed, max(0, len(moved) - 1))
         self._confirmed += moved[:agreed]
         self._tentative = tuple(moved[agreed:])
         if window_s > WINDOW_LIMIT_S:

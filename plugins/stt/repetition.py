@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 
-__all__ = ["has_loop", "without_loop"]
+__all__ = ["count_before_loop", "has_loop"]
 
 # Whisper's own threshold (Radford et al. 2022): text of speech compresses less than this.
 COMPRESSION_RATIO_LIMIT = 2.4
@@ -25,7 +25,7 @@ def has_loop(words: Sequence[str]) -> bool:
     return len(set(runs)) < len(runs)
 
 
-def without_loop(words: Sequence[str]) -> int:
+def count_before_loop(words: Sequence[str]) -> int:
     """Return how many leading words come before a loop closes its first round.
 
     A loop is the same words, up to `REPEATED_WORDS` and more, said again at once; fewer words than

@@ -51,18 +51,6 @@ class Segmenter:
         self._kept_from = 0
 
     @property
-    def open_utterance(self) -> Utterance | None:
-        """A copy of the utterance that is going on, as far as it has been heard."""
-        if self._opened is None:
-            return None
-        return Utterance(
-            start=self._opened.start,
-            speech_start=self._opened.speech_start,
-            speech_end=self._endpointer.speech_end,
-            samples=self._copy(self._opened.start, self._endpointer.position),
-        )
-
-    @property
     def opened(self) -> Opened | None:
         """Where the utterance that is going on began."""
         return self._opened
@@ -76,6 +64,20 @@ class Segmenter:
     def speech_end(self) -> int:
         """Where the last voice in the utterance that is going on ended."""
         return self._endpointer.speech_end
+
+    @property
+    def kept_samples(self) -> int:
+        """How many samples are in memory."""
+        return len(self._kept) // _BYTES_PER_SAMPLE
+
+    def heard(self, opened: Opened) -> Utterance:
+        """Return a copy of the utterance that is going on, as far as it has been decided on."""
+        return Utterance(
+            start=opened.start,
+            speech_start=opened.speech_start,
+            speech_end=self._endpointer.speech_end,
+            samples=self._copy(opened.start, self._endpointer.position),
+        )
 
     def push(self, samples: Samples) -> list[Utterance]:
         """Take int16 samples of shape (samples,) and return the utterances that they ended."""
@@ -108,8 +110,7 @@ class Segmenter:
         return closed
 
     def _undecided(self) -> int:
-        end = self._kept_from + len(self._kept) // _BYTES_PER_SAMPLE
-        return end - self._endpointer.position
+        return self._kept_from + self.kept_samples - self._endpointer.position
 
     def _copy(self, start: int, end: int) -> Samples:
         first = (start - self._kept_from) * _BYTES_PER_SAMPLE

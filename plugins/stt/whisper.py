@@ -2,8 +2,9 @@
 
 A stream is two coroutines. One listens: it finds utterances by voice activity, which takes 0.06 ms
 a window. The other recognises: it has one decode under way at most, prefers an utterance that is
-over to the one that goes on, and takes all the audio that came in the meantime. What is decoded
-depends on the samples alone, never on a clock. All streams of a `WhisperSTT` share one thread.
+over to the one that goes on, and takes all the audio that came in the meantime. No clock is read:
+finals depend on the samples alone, and interims on how much audio came while others were decoded.
+All streams of a `WhisperSTT` share one thread.
 
 Every utterance gives START_OF_SPEECH, INTERIM_TRANSCRIPTs, FINAL_TRANSCRIPT, RECOGNITION_USAGE and
 END_OF_SPEECH, in this order and before any of the next one. Where nothing was recognised there is
@@ -40,7 +41,7 @@ from plugins.stt.decoded_word import DecodedWord
 from plugins.stt.endpoint import Opened
 from plugins.stt.local_agreement import LocalAgreement
 from plugins.stt.segmenter import Segmenter, Utterance
-from plugins.stt.whisper_decoder import Transcript, WhisperDecoder, geometric_mean
+from plugins.stt.whisper_decoder import WhisperDecoder, geometric_mean
 from plugins.stt.whisper_models import find_model
 
 __all__ = ["WhisperSTT", "WhisperStream"]
@@ -144,6 +145,10 @@ class WhisperSTT(stt.STT[Never]):
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, lambda: job(self._load()))
 
+    def forget(self, stream: WhisperStream) -> None:
+        """Take note that a stream is closed."""
+        self._streams.discard(stream)
+
     async def _recognize_impl(
         self,
         buffer: AudioBuffer,
@@ -156,8 +161,8 @@ class WhisperSTT(stt.STT[Never]):
         parts: list[stt.SpeechData] = []
         for utterance in utterances:
             # A job for each, so that the decodes of live streams come in between.
-            transcript = await self.run(_final_of(utterance, spoken))
-            parts.append(_speech_data(spoken, transcript.words, utterance))
+            words = await self.run(_final_of(utterance, spoken))
+            parts.append(_speech_data(spoken, words, utterance))
         return stt.SpeechEvent(
             type=stt.SpeechEventType.FINAL_TRANSCRIPT,
             request_id=shortuuid("recognize_"),
@@ -204,8 +209,8 @@ class WhisperStream(stt.RecognizeStream):
         self._language = language
         self._vad = VAD()
         self._segmenter = Segmenter(self._vad.predict)
-        # Utterances that are over and not decoded. They are short and have an end after at most
-        # 28 s; how many wait is up to who pushes audio faster than it is spoken.
+        # Utterances that are over and not decoded yet, of 28 s at most. Their number has no bound, as
+        # dropping one would lose words; it grows only if audio is pushed faster than it is decoded.
         self._closed: deque[Utterance] = deque()
         self._current: _Current | None = None
         self._changed = asyncio.Event()
@@ -220,6 +225,11 @@ class WhisperStream(stt.RecognizeStream):
         if frame.num_channels != 1:
             raise ValueError(f"stt: a frame has {frame.num_channels} channels; mix them to one")
         super().push_frame(frame)
+
+    async def aclose(self) -> None:
+        """Stop at once; what has not been recognised yet is lost. Idempotent."""
+        await super().aclose()
+        self._whisper.forget(self)
 
     async def _run(self) -> None:
         listening = asyncio.create_task(self._listen(), name="WhisperStream.listen")
@@ -255,18 +265,20 @@ class WhisperStream(stt.RecognizeStream):
     async def _recognize(self) -> None:
         while True:
             self._changed.clear()
-            opened = self._segmenter.opened
             if self._closed:
                 await self._finish(self._closed.popleft())
-            elif opened is not None and self._partial_is_due(opened):
-                await self._send_partial()
-            elif self._is_listening:
-                await self._changed.wait()
-            else:
+                continue
+            opened = self._segmenter.opened
+            if opened is not None:
+                current = self._begin(opened.start)
+                if self._partial_is_due(current, opened):
+                    await self._send_partial(current, self._segmenter.heard(opened))
+                    continue
+            if not self._is_listening:
                 return
+            await self._changed.wait()
 
-    def _partial_is_due(self, opened: Opened) -> bool:
-        current = self._begin(opened.start)
+    def _partial_is_due(self, current: _Current, opened: Opened) -> bool:
         heard = self._segmenter.position - max(current.decoded_until, opened.speech_start)
         has_new_voice = self._segmenter.speech_end > current.decoded_speech_end
         return heard >= self._whisper.partial_interval and has_new_voice
@@ -278,10 +290,7 @@ class WhisperStream(stt.RecognizeStream):
             self._send(stt.SpeechEventType.START_OF_SPEECH)
         return self._current
 
-    async def _send_partial(self) -> None:
-        current, utterance = self._current, self._segmenter.open_utterance
-        assert current is not None
-        assert utterance is not None
+    async def _send_partial(self, current: _Current, utterance: Utterance) -> None:
         current.decoded_until = utterance.end
         current.decoded_speech_end = utterance.speech_end
         agreement = current.agreement
@@ -303,8 +312,8 @@ class WhisperStream(stt.RecognizeStream):
 
     async def _finish(self, utterance: Utterance) -> None:
         self._begin(utterance.start)
-        transcript = await self._whisper.run(_final_of(utterance, self._language))
-        data = _speech_data(self._language, transcript.words, utterance, self.start_time_offset)
+        words = await self._whisper.run(_final_of(utterance, self._language))
+        data = _speech_data(self._language, words, utterance, self.start_time_offset)
         if data.text:
             self._send(stt.SpeechEventType.FINAL_TRANSCRIPT, data)
         speech_s = (utterance.speech_end - utterance.speech_start) / SAMPLE_RATE_HZ
@@ -333,7 +342,9 @@ class WhisperStream(stt.RecognizeStream):
         )
 
 
-def _final_of(utterance: Utterance, language: LanguageCode) -> Callable[[WhisperDecoder], Transcript]:
+def _final_of(
+    utterance: Utterance, language: LanguageCode
+) -> Callable[[WhisperDecoder], tuple[DecodedWord, ...]]:
     return lambda decoder: decoder.decode_final(utterance.samples, language=language.language)
 
 
@@ -344,30 +355,29 @@ def _speech_data(
     offset_s: float = 0.0,
 ) -> stt.SpeechData:
     """Put words, timed from the start of their utterance, where its voice is in the stream."""
-    speech_start_s = utterance.speech_start / SAMPLE_RATE_HZ
-    speech_end_s = utterance.speech_end / SAMPLE_RATE_HZ
+    start_s = offset_s + utterance.start / SAMPLE_RATE_HZ
+    speech_start_s = offset_s + utterance.speech_start / SAMPLE_RATE_HZ
+    speech_end_s = offset_s + utterance.speech_end / SAMPLE_RATE_HZ
     timed: list[TimedString] = []
     earliest_s = speech_start_s
     for word in words:
         # The model places words to a few frames only, and the first and last ones in the silence.
-        start_s = utterance.start / SAMPLE_RATE_HZ + word.start_s
-        start_s = min(max(start_s, earliest_s), speech_end_s)
-        end_s = utterance.start / SAMPLE_RATE_HZ + word.end_s
-        end_s = min(max(end_s, start_s), speech_end_s)
-        earliest_s = start_s
+        word_start_s = min(max(start_s + word.start_s, earliest_s), speech_end_s)
+        word_end_s = min(max(start_s + word.end_s, word_start_s), speech_end_s)
+        earliest_s = word_start_s
         timed.append(
             TimedString(
                 word.text.strip(),
-                start_time=offset_s + start_s,
-                end_time=offset_s + end_s,
+                start_time=round(word_start_s, 3),
+                end_time=round(word_end_s, 3),
                 confidence=word.confidence,
             )
         )
     return stt.SpeechData(
         language=language,
         text="".join(word.text for word in words).strip(),
-        start_time=offset_s + speech_start_s,
-        end_time=offset_s + speech_end_s,
+        start_time=round(speech_start_s, 3),
+        end_time=round(speech_end_s, 3),
         confidence=geometric_mean([word.confidence for word in words]),
         words=timed,
     )

@@ -18,14 +18,13 @@ import ctranslate2
 import numpy as np
 from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
-from faster_whisper.transcribe import merge_punctuations
 
 from agent.errors import EngineError
 from agent.values import SAMPLE_RATE_HZ, Samples
 from plugins.stt.decoded_word import DecodedWord
-from plugins.stt.repetition import has_loop, without_loop
+from plugins.stt.repetition import count_before_loop, has_loop
 
-__all__ = ["Transcript", "WhisperDecoder"]
+__all__ = ["WhisperDecoder", "geometric_mean"]
 
 FULL_WINDOW_S = 30.0
 FINAL_PADDING_S = 8.0
@@ -34,33 +33,17 @@ PARTIAL_SHORTEST_S = 6.0  # shorter input makes the decoder repeat itself, and c
 PARTIAL_BEAM_SIZE = 1  # a partial is soon replaced
 TOKENS_PER_S = 8  # fast speech has seven
 TOKENS_AT_LEAST = 12  # one short word may be spelled in many tokens
+WORD_AT_LEAST_S = 0.04  # two steps of the alignment
 CONTEXT_TOKENS = 64  # a sentence or two before the window
 
 # Both together mean that nobody spoke (Radford et al. 2022, "Robust Speech Recognition via
 # Large-Scale Weak Supervision", section 4.5).
 NO_SPEECH_PROBABILITY = 0.6
-NO_SPEECH_LOG_PROBABILITY = -1.0
+NO_SPEECH_LOG_PROBABILITY = -0.5
 
 _STEP_SAMPLES = 320  # one step of the encoder is two frames of the spectrogram, 20 ms
-_OPENING_MARKS = "\"'“¿([{-"
-_CLOSING_MARKS = "\"'.。,,!!??::”)]}、"
-
-
-@dataclass(frozen=True, slots=True)
-class Transcript:
-    """The words of a stretch of audio; none where nothing was recognised."""
-
-    words: tuple[DecodedWord, ...]
-
-    @property
-    def text(self) -> str:
-        """The words as one string."""
-        return "".join(word.text for word in self.words).strip()
-
-    @property
-    def confidence(self) -> float:
-        """Geometric mean of the words' confidences, 0 to 1."""
-        return geometric_mean([word.confidence for word in self.words])
+# Languages written without spaces between words; their tokenizer splits at every character.
+_UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,24 +124,27 @@ class WhisperDecoder:
         input_s = max(_duration_s(samples) + PARTIAL_PADDING_S, PARTIAL_SHORTEST_S)
         encoded = self._encode(samples, input_s)
         hypothesis = self._generate(
+            tokenizer,
             encoded,
-            self._model.get_prompt(tokenizer, context_tokens[-CONTEXT_TOKENS:], without_timestamps=True)
-            + prefix_tokens,
+            context=context_tokens[-CONTEXT_TOKENS:],
+            prefix=prefix_tokens,
             beam_size=PARTIAL_BEAM_SIZE,
-            limit=_token_limit(samples) - len(prefix_tokens),
-            tokenizer=tokenizer,
+            limit=_token_limit(samples),
         )
         if not hypothesis.is_speech:
             return ()
         tokens = hypothesis.tokens
-        if prefix and prefix[-1].text.startswith(" "):
+        if prefix:
             # The last confirmed word is fixed: nothing may be appended to it any more.
             tokens = _from_word_start(tokenizer, tokens)
         words = self._align(tokenizer, encoded, prefix_tokens + tokens, samples)
-        end = without_loop([word.text for word in words])
-        return words[_count_words(words, len(prefix_tokens)) : end]
+        # A word that is placed at the very end of the audio was made up to complete the sentence.
+        heard_s = _duration_s(samples) - WORD_AT_LEAST_S
+        heard = [word for word in words if word.start_s < heard_s]
+        end = count_before_loop([word.text for word in heard])
+        return tuple(heard[_count_words(words, len(prefix_tokens)) : end])
 
-    def decode_final(self, samples: Samples, *, language: str | None = None) -> Transcript:
+    def decode_final(self, samples: Samples, *, language: str | None = None) -> tuple[DecodedWord, ...]:
         """Decode a whole utterance.
 
         Args:
@@ -166,7 +152,7 @@ class WhisperDecoder:
             language: ISO 639-1 code, if not the decoder's own.
 
         Returns:
-            The words, with times in seconds since the first of `samples`.
+            The words, with times in seconds since the first of `samples`; none where nobody spoke.
 
         Raises:
             EngineError: the model does not know the language.
@@ -175,19 +161,15 @@ class WhisperDecoder:
         for input_s in (_duration_s(samples) + FINAL_PADDING_S, FULL_WINDOW_S):
             encoded = self._encode(samples, input_s)
             hypothesis = self._generate(
-                encoded,
-                self._model.get_prompt(tokenizer, [], without_timestamps=True),
-                beam_size=self._beam_size,
-                limit=_token_limit(samples),
-                tokenizer=tokenizer,
+                tokenizer, encoded, beam_size=self._beam_size, limit=_token_limit(samples)
             )
             if not hypothesis.is_speech:
-                return Transcript(words=())
+                return ()
             words = self._align(tokenizer, encoded, hypothesis.tokens, samples)
             texts = [word.text for word in words]
             if not hypothesis.hit_limit and not has_loop(texts):
-                return Transcript(words)
-        return Transcript(words[: without_loop(texts)])
+                return words
+        return words[: count_before_loop(texts)]
 
     def _tokenizer(self, language: str) -> Tokenizer:
         if language not in self._tokenizers:
@@ -216,26 +198,30 @@ class WhisperDecoder:
 
     def _generate(
         self,
+        tokenizer: Tokenizer,
         encoded: ctranslate2.StorageView,
-        prompt: list[int],
         *,
         beam_size: int,
         limit: int,
-        tokenizer: Tokenizer,
+        context: Sequence[int] = (),
+        prefix: Sequence[int] = (),
     ) -> _Hypothesis:
-        limit = max(1, min(limit, self._model.max_length - len(prompt)))
+        """Decode `limit` tokens at most, `prefix` among them; return those after it."""
+        prompt = self._model.get_prompt(tokenizer, list(context), without_timestamps=True)
+        limit = min(limit, self._model.max_length // 2)
         [result] = self._model.model.generate(
             encoded,
-            [prompt],
+            [[*prompt, *prefix]],
             beam_size=beam_size,
-            max_length=len(prompt) + limit,
+            # CTranslate2 allows half of this, less where a long prompt leaves less.
+            max_length=max(2 * limit, len(prompt) + limit),
             return_scores=True,
             return_no_speech_prob=True,
         )
         [tokens], [score] = result.sequences_ids, result.scores
         return _Hypothesis(
-            tokens=[token for token in tokens if token < tokenizer.eot],
-            # The score is divided by the number of tokens without the one that ends the text.
+            tokens=tokens[len(prefix) :],
+            # The score counts the token that ends the text, but does not divide by it.
             log_probability=score * len(tokens) / (len(tokens) + 1),
             no_speech_probability=result.no_speech_prob,
             hit_limit=len(tokens) >= limit,
@@ -252,19 +238,31 @@ class WhisperDecoder:
         if not tokens:
             return ()
         frames = len(samples) // self._model.feature_extractor.hop_length
-        [words] = self._model.find_alignment(tokenizer, [tokens], encoded, frames)
-        merge_punctuations(words, _OPENING_MARKS, _CLOSING_MARKS)
-        return tuple(
-            DecodedWord(
-                text=word["word"],
-                start_s=float(word["start"]),
-                end_s=float(word["end"]),
-                confidence=float(word["probability"]),
-                tokens=tuple(word["tokens"]),
-            )
-            for word in words
-            if word["word"].strip()
-        )
+        [parts] = self._model.find_alignment(tokenizer, [tokens], encoded, frames)
+        words: list[DecodedWord] = []
+        for part in parts:
+            # The tokenizer takes punctuation marks for words, the one in "4%" as well.
+            if words and not _begins_word(tokenizer, part["word"]):
+                before = words.pop()
+                confidences = [before.confidence, float(part["probability"])]
+                word = DecodedWord(
+                    text=before.text + part["word"],
+                    start_s=before.start_s,
+                    end_s=float(part["end"]),
+                    confidence=geometric_mean(confidences),
+                    tokens=(*before.tokens, *part["tokens"]),
+                )
+            else:
+                word = DecodedWord(
+                    text=part["word"],
+                    start_s=float(part["start"]),
+                    end_s=float(part["end"]),
+                    confidence=float(part["probability"]),
+                    tokens=tuple(part["tokens"]),
+                )
+            words.append(word)
+        # Where nothing is said the model likes to write "...".
+        return tuple(words) if any(_has_letter(word.text) for word in words) else ()
 
 
 def geometric_mean(probabilities: Sequence[float]) -> float:
@@ -283,11 +281,21 @@ def _token_limit(samples: Samples) -> int:
     return TOKENS_AT_LEAST + int(TOKENS_PER_S * _duration_s(samples))
 
 
+def _begins_word(tokenizer: Tokenizer, text: str) -> bool:
+    if tokenizer.language_code in _UNSPACED:
+        return _has_letter(text)
+    return text.startswith(" ")
+
+
+def _has_letter(text: str) -> bool:
+    return any(character.isalnum() for character in text)
+
+
 def _from_word_start(tokenizer: Tokenizer, tokens: list[int]) -> list[int]:
     """Drop leading tokens that would extend the word before them, such as a comma."""
     texts, parts = tokenizer.split_to_word_tokens(tokens)
     for index, text in enumerate(texts):
-        if text.startswith(" "):
+        if _begins_word(tokenizer, text):
             return [token for part in parts[index:] for token in part]
     return []
 

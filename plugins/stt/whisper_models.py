@@ -26,7 +26,7 @@ def find_model(model: str) -> Path:
         EngineError: there is no such model on this machine, or the folder is incomplete.
     """
     folder = _packaged(model) if model in _PACKAGED else Path(model).expanduser()
-    if not folder.is_dir():
+    if not model or not folder.is_dir():
         known = ", ".join(sorted(_PACKAGED))
         raise EngineError(
             f'stt: model "{model}" is unknown; known: {known}, '
