@@ -12,6 +12,7 @@ from typing import IO, Self
 __all__ = ["Child"]
 
 GUARD = Path(__file__).with_name("guard.py")
+STOP_S = 35.0  # a worker gives its sessions 30 s to end
 
 
 class Child:
@@ -59,7 +60,7 @@ class Child:
         """The exit code, once there is one; below 0 the signal that ended it."""
         return await self._process.wait()
 
-    async def stop(self, patience_s: float, *, insist_after_s: float | None = None) -> int:
+    async def stop(self, patience_s: float = STOP_S, *, insist_after_s: float | None = None) -> int:
         """End it and give its exit code.
 
         Args:

@@ -1,9 +1,9 @@
 """Run a command that ends when its parent does: `python -I -S guard.py PARENT_PID COMMAND [ARGUMENT …]`.
 
 A supervisor that is killed cannot stop its children, so the kernel does it (PR_SET_PDEATHSIG). The setting
-survives execve, so this file becomes the command, under the same process id. Between fork and exec of the
-supervisor itself (`preexec_fn`) Python code may deadlock where threads run; a pipe that the child watches would
-need the child's help, which livekit-server does not give. Outside Linux the command is run without it.
+survives execve, so this file becomes the command, under the same process id. Rejected: doing it between the
+supervisor's own fork and exec (`preexec_fn`), where Python code may deadlock if threads run; and a pipe that
+the child watches, which needs a child that does so. Outside Linux the command is run without it.
 """
 
 import ctypes

@@ -15,7 +15,13 @@ from typing import IO, Any, Self
 from agent.cli.child import Child
 from agent.errors import LiveKitError
 
-__all__ = ["DEVELOPMENT_KEY", "DEVELOPMENT_SECRET", "LocalLiveKit", "find_livekit_server"]
+__all__ = [
+    "DEVELOPMENT_KEY",
+    "DEVELOPMENT_SECRET",
+    "LocalLiveKit",
+    "find_livekit_server",
+    "require_livekit_server",
+]
 
 HOST = "127.0.0.1"
 BESIDE_US = Path(".tools/bin/livekit-server")  # where the Makefile puts it
@@ -41,14 +47,18 @@ START_S = 15.0  # it answers after 0.2 s; a busy machine takes longer
 START_ATTEMPTS = 3  # somebody else may take a free port between our look and the server's
 POLL_S = 0.05
 STOP_S = 10.0
-INSIST_AFTER_S = 1.0  # at the first SIGTERM it waits for everybody to leave, at the second it goes
+# At the first SIGTERM it waits for everybody to leave, at the second it goes. It loses one that comes within
+# 0.1 s after it began to answer.
+INSIST_AFTER_S = 1.0
 
-NO_SERVER = (
-    "livekit-server is not on PATH; get it from https://github.com/livekit/livekit/releases or a package manager "
-    "(brew install livekit), or with Go 1.26 or later by `go install github.com/livekit/livekit-server/cmd/server@"
-    "v1.13.5` and renaming ~/go/bin/server to livekit-server, or run the container image livekit/livekit-server "
-    "and set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET"
-)
+NO_SERVER = """\
+there is no livekit-server on PATH; get one in one of these ways:
+  - download it from https://github.com/livekit/livekit/releases
+  - by a package manager, for example `brew install livekit`
+  - with Go 1.26 or later: `go install github.com/livekit/livekit-server/cmd/server@v1.13.5`, then rename
+    ~/go/bin/server to livekit-server and put it on PATH
+  - run the container image livekit/livekit-server
+Or set LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET to those of one that runs elsewhere."""
 
 
 def find_livekit_server() -> Path | None:
@@ -56,6 +66,13 @@ def find_livekit_server() -> Path | None:
     if found := shutil.which("livekit-server"):
         return Path(found)
     return BESIDE_US.resolve() if os.access(BESIDE_US, os.X_OK) else None
+
+
+def require_livekit_server() -> Path:
+    """The same, or a LiveKitError that tells how to get one."""
+    if (found := find_livekit_server()) is None:
+        raise LiveKitError(NO_SERVER)
+    return found
 
 
 class LocalLiveKit:
@@ -85,22 +102,21 @@ class LocalLiveKit:
             api_key: The one key it accepts, with its secret.
             api_secret: At least 32 characters; it logs an error about a shorter one, and works.
             empty_timeout_s: How long a room stays that nobody joined; None is the server's default, 300.
-            departure_timeout_s: How long a room stays after the last one left; None is the server's default, 20.
+            departure_timeout_s: How long a room stays after the last one left; None is the server's default,
+                20.
             log: A file that gets what it logs; None shows the end of it if it cannot start.
 
         Raises:
             LiveKitError: There is no livekit-server, the port is taken, or it does not start.
         """
-        binary = find_livekit_server()
-        if binary is None:
-            raise LiveKitError(NO_SERVER)
+        binary = require_livekit_server()
         if port is not None and not _is_free(port):
             raise LiveKitError(
                 f"port {port} is taken, perhaps by another livekit-server; stop that or use it"
             )
         room = {"empty_timeout": empty_timeout_s, "departure_timeout": departure_timeout_s}
-        with open(log, "a+b") if log else tempfile.TemporaryFile() as output:
-            for attempts_left in reversed(range(START_ATTEMPTS)):
+        with open(log, "a+b") if log else tempfile.TemporaryFile() as output:  # noqa: ASYNC230  a local file
+            for _ in range(START_ATTEMPTS):
                 free_tcp, free_http, free_udp = _free_ports()
                 http_port = port or free_http
                 config = {
@@ -118,16 +134,13 @@ class LocalLiveKit:
                 }
                 child = await Child.start([str(binary)], environment=_environment(config), output=output)
                 try:
-                    await _until_it_answers(child, http_port)
-                except BaseException as error:
+                    if await _answers_in_time(child, http_port):
+                        return cls(child, http_port, api_key, api_secret)
+                except asyncio.CancelledError:
                     await child.kill()
-                    if isinstance(error, ChildProcessError) and attempts_left:
-                        continue
-                    if isinstance(error, ChildProcessError | TimeoutError):
-                        raise LiveKitError(f"livekit-server does not start: {_last_line(output)}") from None
                     raise
-                return cls(child, http_port, api_key, api_secret)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+                await child.kill()
+            raise LiveKitError(f"livekit-server does not start: {_last_line(output)}")
 
     @property
     def pid(self) -> int:
@@ -184,13 +197,14 @@ def _is_free(port: int) -> bool:
     return True
 
 
-async def _until_it_answers(child: Child, port: int) -> None:
-    """Raises ChildProcessError where it ends first, TimeoutError where it is too slow."""
-    async with asyncio.timeout(START_S):
-        while not await _answers(port):
-            if child.has_ended:
-                raise ChildProcessError
-            await asyncio.sleep(POLL_S)
+async def _answers_in_time(child: Child, port: int) -> bool:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(START_S):
+            while not child.has_ended:
+                if await _answers(port):
+                    return True
+                await asyncio.sleep(POLL_S)
+    return False
 
 
 async def _answers(port: int) -> bool:

@@ -1,0 +1,201 @@
+"""`roomscribe doctor`: what is wrong here, and what to do."""
+
+import asyncio
+import json
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from agent.config import LiveKit, Settings, Stt
+
+__all__ = ["Check", "doctor", "look"]
+
+Outcome = Literal["ok", "failed", "note"]
+
+PING_TRIES = 3  # the first one opens the connection; the fastest is the round trip
+ENGINE_S = 60.0  # loading a model takes 1 s, or several where the machine is busy
+TRIAL_S = 1.0  # of silence that the engine is given
+MIN_FILES = 1024  # open files: a worker needs about 20 a room
+MIN_SECRET_BYTES = 32
+EXIT_FAILED = 1
+PIPED_WIDTH = 200  # columns where there is no terminal to fit into
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was looked at and found. `advice` is what to do about it; a note is for information only."""
+
+    name: str
+    outcome: Outcome
+    detail: str
+    advice: str = ""
+
+
+def doctor(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check that Roomscribe can work here.
+
+    Ends with exit code 0 if it can, 1 if not, and 2 if the settings are unusable.
+    """
+    from agent.cli.running import run
+    from agent.config import load_settings
+
+    checks = run(look(load_settings(context.obj)))
+    has_failed = any(check.outcome == "failed" for check in checks)
+    if as_json:
+        found = [{**asdict(check), "ok": check.outcome != "failed"} for check in checks]
+        typer.echo(json.dumps({"ok": not has_failed, "checks": found}, indent=2, ensure_ascii=False))
+    else:
+        _print_table(checks)
+    if has_failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+async def look(settings: "Settings") -> list[Check]:
+    """Make every check; none of them raises."""
+    return [
+        Check("settings", "ok", "complete and valid; `roomscribe config show` prints them"),
+        Check("python", "ok", f"{platform.python_version()} on {platform.platform(terse=True)}"),
+        check_open_files(),
+        check_data_dir(settings.data_dir),
+        await check_livekit(settings),
+        await check_engine(settings.stt.engines[0], settings.stt),
+        check_livekit_server(),
+    ]
+
+
+def check_open_files() -> Check:
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= MIN_FILES:
+        return Check("open files", "ok", "unlimited" if soft == resource.RLIM_INFINITY else f"up to {soft}")
+    return Check(
+        "open files", "failed", f"only {soft} are allowed", f"run `ulimit -n {MIN_FILES}` or more first"
+    )
+
+
+def check_data_dir(folder: Path) -> Check:
+    from tempfile import NamedTemporaryFile
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=folder, prefix=".doctor-"):
+            pass
+    except OSError as error:
+        return Check(
+            "data_dir",
+            "failed",
+            f"{folder} cannot be written to: {error.strerror}",
+            "set data_dir (ROOMSCRIBE_DATA_DIR) to a folder that you may write to",
+        )
+    return Check("data_dir", "ok", f"{folder.resolve()} can be written to")
+
+
+async def check_livekit(settings: "Settings") -> Check:
+    from agent.errors import LiveKitError
+    from agent.room.dispatch import Rooms
+
+    livekit = settings.livekit
+    if not (livekit.api_key and livekit.api_secret.get_secret_value()):
+        return Check(
+            "livekit",
+            "failed",
+            f"there is no key for {livekit.url}",
+            "set LIVEKIT_API_KEY and LIVEKIT_API_SECRET to those of your LiveKit server, or try "
+            "`roomscribe up --livekit` and the lines that it prints",
+        )
+    round_trips_ms = []
+    try:
+        async with Rooms(settings) as rooms:
+            for _ in range(PING_TRIES):
+                started_s = time.monotonic()
+                await rooms.ping()
+                round_trips_ms.append((time.monotonic() - started_s) * 1000)
+    except LiveKitError as error:
+        problem, _, advice = str(error).partition("; ")
+        return Check("livekit", "failed", problem, advice)
+    return Check(
+        "livekit",
+        "ok",
+        f"{livekit.url} answers in {min(round_trips_ms):.0f} ms and accepts the key{_weak_secret(livekit)}",
+    )
+
+
+def _weak_secret(livekit: "LiveKit") -> str:
+    size = len(livekit.api_secret.get_secret_value().encode())
+    return "" if size >= MIN_SECRET_BYTES else f"; its secret is short ({size} bytes): good for trying only"
+
+
+async def check_engine(name: str, settings: "Stt") -> Check:
+    from agent.errors import EngineError
+
+    started_s = time.monotonic()
+    try:
+        async with asyncio.timeout(ENGINE_S):
+            await _try_engine(name, settings)
+    except TimeoutError:
+        return Check(
+            "engine", "failed", f"{name} is not ready after {ENGINE_S:g} s", "free some processor time"
+        )
+    except EngineError as error:
+        return Check(
+            "engine", "failed", str(error), "set stt.engines (ROOMSCRIBE_STT__ENGINES) to one that works"
+        )
+    except Exception as error:  # noqa: BLE001  an engine of somebody else's may raise anything
+        return Check("engine", "failed", f"{name}: {error or type(error).__name__}", "see its documentation")
+    return Check("engine", "ok", f"{name} loads and runs, {time.monotonic() - started_s:.1f} s")
+
+
+async def _try_engine(name: str, settings: "Stt") -> None:
+    """Load an engine and, where it takes recordings, have it recognise some silence."""
+    from livekit import rtc
+    from livekit.agents import APIConnectOptions
+
+    from agent.values import SAMPLE_RATE_HZ
+    from plugins.stt import load_engine
+
+    engine = load_engine(name, settings)
+    try:
+        await asyncio.to_thread(engine.prewarm)
+        if engine.capabilities.offline_recognize:
+            silence = rtc.AudioFrame.create(SAMPLE_RATE_HZ, 1, round(TRIAL_S * SAMPLE_RATE_HZ))
+            await engine.recognize(silence, conn_options=APIConnectOptions(max_retry=0, timeout=ENGINE_S))
+    finally:
+        await engine.aclose()
+
+
+def check_livekit_server() -> Check:
+    from agent.cli.local_livekit import find_livekit_server
+
+    if found := find_livekit_server():
+        return Check("livekit-server", "note", f"`roomscribe up --livekit` would run {found}")
+    return Check("livekit-server", "note", "not on PATH; only `roomscribe up --livekit` needs it")
+
+
+def _print_table(checks: Sequence[Check]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    styles = {"ok": "green", "failed": "bold red", "note": "dim"}
+    table = Table.grid(padding=(0, 2))
+    for check in checks:
+        detail = Text(check.detail)
+        if check.advice:
+            detail.append(f"\n→ {check.advice}", style="yellow")
+        table.add_row(
+            Text(check.outcome, style=styles[check.outcome]), Text(check.name, style="bold"), detail
+        )
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
+    console.print(table)

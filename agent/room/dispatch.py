@@ -1,0 +1,169 @@
+"""Who is asked to come into a room: people by a token, the agent by a dispatch."""
+
+import asyncio
+import os
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from types import TracebackType
+from typing import Literal, Self
+
+import aiohttp
+from livekit import api
+
+from agent.config import Settings
+from agent.errors import LiveKitError
+
+__all__ = ["ROLE_ATTRIBUTE", "Role", "Rooms"]
+
+Role = Literal["host", "moderator", "guest"]
+
+ROLE_ATTRIBUTE = "roomscribe.role"
+AGENT_NAME_ATTRIBUTE = "lk.agent.name"  # set by livekit-agents; empty for one that comes without being asked
+AGENT_IDENTITY_PREFIX = "agent-"  # of the identities that livekit-agents gives
+TOKEN_LIFE = timedelta(hours=6)  # to join; who is in stays in
+REQUEST_S = 5.0  # it takes 5 ms on one machine
+POLL_S = 0.2
+
+
+class Rooms:
+    """The rooms of a LiveKit server. Use it as an async context manager.
+
+    In explicit mode every token asks for the agent in its room configuration, which LiveKit heeds when the
+    token's holder creates the room, and `ensure_dispatched` asks where the room was there before. In
+    automatic mode the agent comes by itself.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._livekit = settings.livekit
+        self._secret = settings.livekit.api_secret.get_secret_value()
+        self._agent_name = settings.dispatch.agent_name if settings.dispatch.mode == "explicit" else ""
+        self._api = api.LiveKitAPI(
+            settings.livekit.http_url,
+            settings.livekit.api_key,
+            self._secret,
+            timeout=aiohttp.ClientTimeout(total=REQUEST_S),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._api.aclose()
+
+    def token(self, room: str, identity: str, *, name: str = "", role: Role = "guest") -> str:
+        """A token with which a person joins a room. It never makes them hidden: only the agent is."""
+        grants = api.VideoGrants(room_join=True, room=room)
+        token = api.AccessToken(self._livekit.api_key, self._secret)
+        token.with_identity(identity).with_name(name or identity).with_ttl(TOKEN_LIFE).with_grants(grants)
+        token.with_attributes({ROLE_ATTRIBUTE: role})
+        if self._agent_name:
+            dispatch = api.RoomAgentDispatch(agent_name=self._agent_name)
+            token.with_room_config(api.RoomConfiguration(agents=[dispatch]))
+        return token.to_jwt()
+
+    async def ping(self) -> None:
+        """Ask the server something that needs the key.
+
+        Raises:
+            LiveKitError: It is away or refuses us.
+        """
+        with self._explained():
+            await self._api.room.list_rooms(api.ListRoomsRequest(names=["-"]))
+
+    async def ensure_dispatched(self, room: str) -> bool:
+        """Ask the agent into a room that is there, unless it has been asked. Tells whether it was asked now.
+
+        A room that is not there yet needs none of this. Who joins calls it afterwards, so that nobody can
+        have created the room without asking in between.
+
+        Raises:
+            LiveKitError: The server is away or refuses us.
+        """
+        if not self._agent_name:
+            return False
+        with self._explained():
+            found = await self._api.room.list_rooms(api.ListRoomsRequest(names=[room]))
+            if not found.rooms:
+                return False
+            dispatches = await self._api.agent_dispatch.list_dispatch(room)
+            if any(dispatch.agent_name == self._agent_name for dispatch in dispatches):
+                return False
+            request = api.CreateAgentDispatchRequest(agent_name=self._agent_name, room=room)
+            await self._api.agent_dispatch.create_dispatch(request)
+        return True
+
+    async def agent_is_in(self, room: str) -> bool:
+        """Whether our agent is in a room. It is hidden from clients, not from the server's API.
+
+        Raises:
+            LiveKitError: The server is away or refuses us.
+        """
+        with self._explained():
+            try:
+                listed = await self._api.room.list_participants(api.ListParticipantsRequest(room=room))
+            except api.ServerError as error:
+                if error.code == api.ServerErrorCode.NOT_FOUND:
+                    return False
+                raise
+        return any(self._is_our_agent(participant) for participant in listed.participants)
+
+    async def wait_for_agent(self, room: str, timeout_s: float) -> bool:
+        """Wait until our agent is in a room; tells whether it came in time.
+
+        Raises:
+            LiveKitError: The server is away or refuses us.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while not await self.agent_is_in(room):
+            if loop.time() >= deadline:
+                return False
+            await asyncio.sleep(POLL_S)
+        return True
+
+    def _is_our_agent(self, participant: api.ParticipantInfo) -> bool:
+        """By its name; in automatic mode it has none, which tells it from agents that were asked for."""
+        return (
+            participant.kind == api.ParticipantInfo.Kind.AGENT
+            and participant.state == api.ParticipantInfo.State.ACTIVE
+            and participant.attributes.get(AGENT_NAME_ATTRIBUTE, "") == self._agent_name
+            and (bool(self._agent_name) or participant.identity.startswith(AGENT_IDENTITY_PREFIX))
+        )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what the HTTP client raises into a sentence that says what to do."""
+        where = f"LiveKit at {self._livekit.url}"
+        try:
+            yield
+        except api.ServerError as error:
+            if error.status in (401, 403):
+                problem = f"refuses the key {self._livekit.api_key!r} with its secret"
+                advice = "set LIVEKIT_API_KEY and LIVEKIT_API_SECRET to those of that server"
+            else:
+                problem, advice = f"answers {error.code}: {error.message}", "see its log"
+        except TimeoutError:
+            problem = f"does not answer within {REQUEST_S:g} s"
+            advice = "check LIVEKIT_URL and that nothing between blocks it"
+        except (aiohttp.ClientSSLError, ssl.SSLError) as error:
+            problem = f"cannot be trusted ({error})"
+            advice = "check its certificate, or use ws:// where it has none"
+        except aiohttp.ClientConnectorError as error:
+            # asyncio words a refused connection as a call; a name that is not found has a negative errno.
+            number = error.errno or 0
+            reason = os.strerror(number) if number > 0 else error.os_error.strerror
+            problem = f"does not answer ({reason})"
+            advice = "start it, or set LIVEKIT_URL to where it runs"
+        except aiohttp.ClientError as error:
+            problem = f"does not answer as LiveKit does ({error})"
+            advice = "set LIVEKIT_URL to where it runs"
+        else:
+            return
+        raise LiveKitError(f"{where} {problem}; {advice}")

@@ -1,0 +1,37 @@
+"""What holds for every test."""
+
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import leftovers
+from tests.support.parts import REQUIRE_ALL_VARIABLE
+
+TOOLS = Path(__file__).parents[1] / ".tools" / "bin"  # where `make setup` puts what PATH does not have
+GOODBYE_S = 5.0
+
+
+def pytest_configure() -> None:
+    # A run that is ended from outside stops what it started, as one that is interrupted by Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.environ["PATH"] = os.pathsep.join((str(TOOLS), os.environ.get("PATH", os.defpath)))
+    # Whatever server and settings a developer uses, tests use their own.
+    for name in list(os.environ):
+        if name.startswith(("ROOMSCRIBE_", "LIVEKIT_")) and name != REQUIRE_ALL_VARIABLE:
+            del os.environ[name]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_survives() -> Iterator[None]:
+    """The first fixture to begin, so that it looks when all others have stopped what they started."""
+    run = uuid.uuid4().hex
+    leftovers.mark_children(run)
+    yield
+    if sys.platform == "linux" and (left := leftovers.survivors(run, GOODBYE_S)):
+        leftovers.kill(left)
+        pytest.fail(f"processes were left running, now killed: {left}", pytrace=False)

@@ -1,0 +1,107 @@
+"""Whole sessions on real speech and the real engine, faster than real time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from livekit.agents import stt
+
+from agent.config import load_settings
+from agent.ingest.meeting import Meeting, load_meeting
+from agent.ingest.recorded import RecordedSource
+from agent.values import SAMPLE_RATE_HZ
+from plugins.stt import load_engine
+from tests.support.meetings import INCIDENT_REVIEW
+from tests.support.virtual_session import Published, run_session
+
+
+def new_engine() -> stt.STT[Any]:
+    settings = load_settings()
+    engine = load_engine("whisper", settings.stt)
+    engine.prewarm()
+    return engine
+
+
+def meeting(start_s: float, end_s: float) -> Meeting:
+    return load_meeting(INCIDENT_REVIEW, sample_rate_hz=SAMPLE_RATE_HZ, start_s=start_s, end_s=end_s)
+
+
+@pytest.fixture(scope="module")
+def published() -> Published:
+    """Ines, Nora and Greta follow each other within less than half a second, from 54 to 64 s."""
+    return run_session(RecordedSource(meeting(54, 65).tracks), new_engine)
+
+
+def test_same_recording_gives_the_same_events_at_the_same_times(published):
+    again = run_session(RecordedSource(meeting(54, 65).tracks), new_engine)
+    assert [(at, kind, without_wall_time(body)) for at, kind, body in again.comparable()] == [
+        (at, kind, without_wall_time(body)) for at, kind, body in published.comparable()
+    ]
+
+
+def without_wall_time(body: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in body.items() if key != "at"}
+
+
+def test_speakers_who_leave_no_pause_between_them_are_told_apart(published):
+    said = {c.speaker.name: c.text.lower() for c in published.finals}
+    assert "fine with me" in said["Ines"]
+    assert any("agree" in c.text for c in published.finals if c.speaker.name == "Nora")
+    assert any("customers" in c.text for c in published.finals if c.speaker.name == "Greta")
+
+
+def test_partials_are_shown_before_their_final_and_no_faster_than_four_a_second(published):
+    for final in published.finals[:3]:
+        earlier = [c for c in published.captions if c.id == final.id and not c.is_final]
+        assert earlier or final.revision == 1
+    assert any(not caption.is_final for caption in published.captions)
+    times = [at for at, event in published.events if event.caption and not event.caption.is_final]
+    assert all(later - earlier > 0.249 for earlier, later in zip(times, times[1:], strict=False))
+
+
+def test_caption_never_goes_back_and_its_final_is_its_last_word(published):
+    revisions: dict[str, int] = {}
+    finished: set[str] = set()
+    for caption in published.captions:
+        assert caption.id not in finished
+        assert caption.revision > revisions.get(caption.id, 0)
+        revisions[caption.id] = caption.revision
+        if caption.is_final:
+            finished.add(caption.id)
+
+
+def tones(seconds: float) -> np.ndarray:
+    """Something like music: chords that change twice a second."""
+    t = np.arange(round(seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
+    step = (t * 2).astype(int) % 4
+    root = np.array([220.0, 196.0, 261.6, 174.6])[step]
+    chord = sum(np.sin(2 * np.pi * root * ratio * t) for ratio in (1.0, 1.25, 1.5, 2.0))
+    return (chord * 3_000).astype(np.int16)
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        pytest.param(lambda s: tones(s), id="music"),
+        pytest.param(
+            lambda s: np.random.default_rng(1).normal(0, 1_500, round(s * SAMPLE_RATE_HZ)).astype(np.int16),
+            id="noise",
+        ),
+        pytest.param(lambda s: np.zeros(round(s * SAMPLE_RATE_HZ), np.int16), id="silence"),
+    ],
+)
+def test_sound_without_speech_gives_nobody_a_word(sound: Callable[[float], np.ndarray]):
+    published = run_session(RecordedSource({"Radio": sound(8)}), new_engine)
+    assert [caption.text for caption in published.finals] == []
+
+
+def test_music_of_one_does_not_take_the_words_of_another():
+    tracks = meeting(0.5, 8).tracks
+    length = len(tracks["Nora"])
+    published = run_session(
+        RecordedSource({"Nora": tracks["Nora"], "Radio": tones(length / SAMPLE_RATE_HZ)[:length] // 8}),
+        new_engine,
+    )
+    assert published.finals
+    assert {caption.speaker.name for caption in published.finals} == {"Nora"}

@@ -1,0 +1,129 @@
+import asyncio
+
+import pytest
+
+from agent.cli import supervisor
+from agent.cli.supervisor import Program, Supervisor
+from agent.errors import LiveKitError
+
+
+class FakeProcess:
+    """Runs until it is told to end, by us or by the supervisor."""
+
+    def __init__(self, pid: int, stopped: list[int]) -> None:
+        self.pid = pid
+        self._stopped = stopped
+        self._code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def end(self, code: int) -> None:
+        self._code.set_result(code)
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self._code)
+
+    async def stop(self) -> None:
+        self._stopped.append(self.pid)
+        if not self._code.done():
+            self.end(0)
+
+
+class House:
+    """A supervisor of fakes, and what can be seen of it."""
+
+    def __init__(self, *names: str) -> None:
+        self.stopped: list[int] = []
+        self.started: asyncio.Queue[FakeProcess] = asyncio.Queue()
+        self.lines: list[str] = []
+        self.failures: list[Exception] = []
+        self.stop = asyncio.Event()
+        self._count = 0
+        self.supervisor = Supervisor([Program(name, self._start) for name in names], self.lines.append)
+
+    async def _start(self) -> FakeProcess:
+        if self.failures:
+            raise self.failures.pop(0)
+        self._count += 1
+        process = FakeProcess(self._count, self.stopped)
+        self.started.put_nowait(process)
+        return process
+
+
+@pytest.fixture(autouse=True)
+def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_WAIT_S", 0)
+
+
+async def test_programs_are_stopped_in_the_reverse_order() -> None:
+    house = House("first", "second")
+    running = asyncio.create_task(house.supervisor.run(house.stop))
+    await house.started.get()
+    await house.started.get()
+
+    house.stop.set()
+    await running
+
+    assert house.stopped == [2, 1]
+
+
+@pytest.mark.parametrize(("code", "said"), [(0, "exit code 0"), (3, "exit code 3"), (-9, "signal 9")])
+async def test_whatever_ends_is_started_again_and_that_is_said(code: int, said: str) -> None:
+    house = House("worker")
+    running = asyncio.create_task(house.supervisor.run(house.stop))
+    first = await house.started.get()
+
+    first.end(code)
+    second = await house.started.get()
+
+    assert second.pid == 2
+    assert f"worker ended ({said}); starting it again in 0 s" in house.lines
+    house.stop.set()
+    await running
+    assert house.stopped == [2]
+
+
+async def test_a_restart_that_fails_is_tried_again() -> None:
+    house = House("worker")
+    running = asyncio.create_task(house.supervisor.run(house.stop))
+    first = await house.started.get()
+
+    house.failures.append(LiveKitError("port 1 is taken"))
+    first.end(1)
+    await house.started.get()
+
+    assert "worker cannot be started: port 1 is taken; starting it again in 0 s" in house.lines
+    house.stop.set()
+    await running
+
+
+async def test_a_first_start_that_fails_stops_the_others_and_is_raised() -> None:
+    house = House("first", "second")
+
+    async def fail() -> FakeProcess:
+        raise LiveKitError("no")
+
+    house.supervisor = Supervisor(
+        [Program("first", house._start), Program("second", fail)], house.lines.append
+    )
+
+    with pytest.raises(LiveKitError, match="no"):
+        await house.supervisor.run(house.stop)
+    assert house.stopped == [1]
+
+
+async def test_waits_grow_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    house = House("worker")
+    monkeypatch.setattr(supervisor, "FIRST_WAIT_S", 1)
+    monkeypatch.setattr(supervisor.asyncio, "sleep", sleep)
+    running = asyncio.create_task(house.supervisor.run(house.stop))
+    for _ in range(7):
+        (await house.started.get()).end(1)
+    await house.started.get()
+
+    assert waits == [1, 2, 4, 8, 16, 30, 30]
+    house.stop.set()
+    await running
