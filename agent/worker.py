@@ -12,7 +12,7 @@ from livekit.agents import AgentServer, JobRequest, WorkerPermissions
 from agent import job
 from agent.config import Settings
 from agent.telemetry.logs import configure_logs
-from plugins.stt import load_engine
+from plugins.stt import engine_modules, load_engine
 
 __all__ = ["Gate", "build_server", "run_worker"]
 
@@ -80,7 +80,7 @@ def build_server(settings: Settings) -> AgentServer:
         host=settings.worker.health_host,
         port=settings.worker.health_port,
         setup_fnc=partial(job.prewarm, settings),
-        preload_modules=["agent.job"],
+        preload_modules=["agent.job", *engine_modules(settings.stt.engines[0])],
         log_level=settings.log.level.replace("warning", "warn").upper(),
     )
 

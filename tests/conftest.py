@@ -8,12 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support import leftovers
 from tests.support.parts import REQUIRE_ALL_VARIABLE
 
 TOOLS = Path(__file__).parents[1] / ".tools" / "bin"  # where `make setup` puts what PATH does not have
 GOODBYE_S = 5.0
+
+
+# No timing is asserted in a test: this machine may be doing other things.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 def pytest_configure() -> None:

@@ -9,7 +9,7 @@ from livekit.agents import stt
 from agent.config import Stt
 from agent.errors import EngineError
 
-__all__ = ["load_engine"]
+__all__ = ["engine_modules", "load_engine"]
 
 
 def load_engine(name: str, settings: Stt) -> stt.STT[Any]:
@@ -30,6 +30,13 @@ def load_engine(name: str, settings: Stt) -> stt.STT[Any]:
             f'stt.engines "{name}" is unknown; known: {known}, or "package.module:Class" of an installed one'
         )
     return _import_engine(name)
+
+
+def engine_modules(name: str) -> list[str]:
+    """What to import ahead of an engine, so that the rooms' processes share it."""
+    if name in _OURS:
+        return [f"plugins.stt.{name}"]
+    return [name.partition(":")[0]] if ":" in name else []
 
 
 def _whisper(settings: Stt) -> stt.STT[Any]:

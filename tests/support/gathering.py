@@ -35,7 +35,7 @@ async def until(condition: Callable[[], object], *, what: str, limit_s: float = 
     """
     try:
         async with asyncio.timeout(limit_s):
-            while not condition():
+            while not condition():  # noqa: ASYNC110  it may be anything, and nothing tells of it
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
         raise AssertionError(f"not within {limit_s:g} s: {what}") from None

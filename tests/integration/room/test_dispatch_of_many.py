@@ -11,6 +11,7 @@ from agent.room.viewer import Viewer
 from tests.support.gathering import settings_for, until
 
 BURST = 6
+COMES_S = 3.0
 ALL_IN_S = 60.0  # each of their processes loads a model, on two cores
 
 
@@ -43,10 +44,17 @@ async def test_full_worker_takes_no_more_and_takes_again_when_a_room_has_ended(
             await viewer.leave()
             await worker.until_logged("session.ended", within_s=ALL_IN_S, room=first)
             assert not await rooms.agent_is_in(second)
-        third = f"{room_name}-3"
-        async with Viewer() as viewer:
-            await viewer.join(livekit.url, rooms.token(third, "viewer"))
-            assert await rooms.wait_for_agent(third, ALL_IN_S)
+        async with asyncio.timeout(ALL_IN_S):
+            attempt = 0
+            while not await comes_to(f"{room_name}-again-{attempt}", rooms, livekit.url):
+                attempt += 1
+
+
+async def comes_to(room: str, rooms: Rooms, url: str) -> bool:
+    """Whether the agent comes to a new room. LiveKit learns only every 2.5 s that a worker is free again."""
+    async with Viewer() as viewer:
+        await viewer.join(url, rooms.token(room, "viewer"))
+        return await rooms.wait_for_agent(room, COMES_S)
 
 
 async def test_automatic_agent_comes_to_every_room_but_those_that_name_another(

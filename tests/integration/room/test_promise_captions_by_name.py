@@ -1,7 +1,5 @@
 """The promise: one stream hears everybody in a real room, and viewers see by name who says what."""
 
-import asyncio
-
 import jsonschema
 
 from agent.captions.protocol import schema
@@ -24,7 +22,6 @@ async def test_everybody_is_captioned_by_name_while_they_speak(
         Player(livekit.url, lambda identity: rooms.token(room_name, identity)) as player,
     ):
         playback = await player.join(whole_meeting.tracks)
-        joined_ms = round(asyncio.get_running_loop().time() * 1000)
         await playback.run()
         shown_while_speaking = len(reader.finals)
         await until(
@@ -34,7 +31,6 @@ async def test_everybody_is_captioned_by_name_while_they_speak(
         )
         seen_by_reader = set(reader.viewer.room.remote_participants)
         seen_by_speaker = set(player.talkers["Nora"].room.remote_participants)
-        assert joined_ms > 0
 
     people = set(whole_meeting.tracks) | {"reader", "stock-client"}
     assert seen_by_reader == people - {"reader"}
@@ -65,7 +61,7 @@ def assert_partials_come_before_their_finals(reader: Reader) -> None:
 def assert_long_lone_turns_have_their_speakers_name(reader: Reader, meeting: Meeting) -> None:
     offset_s = session_offset_s(reader, meeting)
     turns = [turn for turn in meeting.segments if is_long_and_alone(turn, meeting)]
-    assert len(turns) > 8
+    assert len(turns) == 4
     for turn in turns:
         shares = dict.fromkeys(meeting.tracks, 0.0)
         for final in reader.finals:

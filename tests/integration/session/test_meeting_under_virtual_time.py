@@ -1,5 +1,6 @@
 """Whole sessions on real speech and the real engine, faster than real time."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -57,7 +58,7 @@ def test_partials_are_shown_before_their_final_and_no_faster_than_four_a_second(
         assert earlier or final.revision == 1
     assert any(not caption.is_final for caption in published.captions)
     times = [at for at, event in published.events if event.caption and not event.caption.is_final]
-    assert all(later - earlier > 0.249 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier > 0.249 for earlier, later in itertools.pairwise(times))
 
 
 def test_caption_never_goes_back_and_its_final_is_its_last_word(published):

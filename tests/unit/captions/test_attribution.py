@@ -1,3 +1,5 @@
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,5 +77,5 @@ def test_runs_cover_every_word_once_and_in_order(lengths, spans):
         at += gap + length
     runs = attribute(spoken, 0, at, voices(**spans))
     assert [index for run in runs for index in range(run.first, run.last)] == list(range(len(spoken)))
-    assert all(a.identity != b.identity for a, b in zip(runs, runs[1:], strict=False))
+    assert all(a.identity != b.identity for a, b in itertools.pairwise(runs))
     assert all(run.start_ms <= run.end_ms and 0 <= run.confidence <= 1 for run in runs)

@@ -1,3 +1,4 @@
+import itertools
 from datetime import UTC, datetime
 
 from hypothesis import given
@@ -68,10 +69,9 @@ def test_queue_that_nobody_empties_stays_bounded_and_counts():
 @given(st.lists(st.tuples(st.integers(1, 4), st.booleans(), st.integers(0, 400)), max_size=60))
 def test_every_final_comes_out_once_in_order_and_partials_keep_their_pace(script):
     outbox = Outbox(partials_per_s=4)
-    now_ms, revision, finals, out, partial_times = 0, 0, [], [], []
-    for number, is_final, pause_ms in script:
+    now_ms, finals, out, partial_times = 0, [], [], []
+    for revision, (number, is_final, pause_ms) in enumerate(script, 1):
         now_ms += pause_ms
-        revision += 1
         outbox.put(caption(number, revision, final=is_final))
         if is_final:
             finals.append((f"1-{number}", revision))
@@ -81,6 +81,4 @@ def test_every_final_comes_out_once_in_order_and_partials_keep_their_pace(script
             else:
                 partial_times.append(now_ms)
     assert out == finals
-    assert all(
-        later - earlier >= 250 for earlier, later in zip(partial_times, partial_times[1:], strict=False)
-    )
+    assert all(later - earlier >= 250 for earlier, later in itertools.pairwise(partial_times))

@@ -37,12 +37,12 @@ from livekit.agents.utils import AudioBuffer, aio, is_given, shortuuid
 from livekit.local_inference import VAD, init_vad
 
 from agent.values import SAMPLE_RATE_HZ, Samples
-from plugins.stt.decoded_word import DecodedWord
-from plugins.stt.endpoint import Opened
-from plugins.stt.local_agreement import LocalAgreement
-from plugins.stt.segmenter import Segmenter, Utterance
-from plugins.stt.whisper_decoder import WhisperDecoder, geometric_mean
-from plugins.stt.whisper_models import find_model
+from plugins.stt.whisper.decoder import WhisperDecoder, geometric_mean
+from plugins.stt.whisper.endpoint import Opened
+from plugins.stt.whisper.local_agreement import LocalAgreement
+from plugins.stt.whisper.models import find_model
+from plugins.stt.whisper.segmenter import Segmenter, Utterance
+from plugins.stt.whisper.word import DecodedWord
 
 __all__ = ["WhisperSTT", "WhisperStream"]
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.values import SAMPLE_RATE_HZ
-from plugins.stt.endpoint import (
+from plugins.stt.whisper.endpoint import (
     CUT_AFTER_S,
     LONGEST_UTTERANCE_S,
     START_WINDOWS,

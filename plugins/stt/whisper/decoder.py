@@ -21,8 +21,8 @@ from faster_whisper.tokenizer import Tokenizer
 
 from agent.errors import EngineError
 from agent.values import SAMPLE_RATE_HZ, Samples
-from plugins.stt.decoded_word import DecodedWord
-from plugins.stt.repetition import count_before_loop, has_loop
+from plugins.stt.whisper.repetition import count_before_loop, has_loop
+from plugins.stt.whisper.word import DecodedWord
 
 __all__ = ["WhisperDecoder", "geometric_mean"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import EngineError
-from plugins.stt.whisper_models import find_model
+from plugins.stt.whisper.models import find_model
 
 
 def test_name_finds_the_packaged_model() -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from plugins.stt.decoded_word import DecodedWord
+from plugins.stt.whisper.word import DecodedWord
 
 __all__ = ["WINDOW_KEPT_S", "WINDOW_LIMIT_S", "LocalAgreement"]
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.stt.repetition import count_before_loop, has_loop
+from plugins.stt.whisper.repetition import count_before_loop, has_loop
 
 
 def words(text: str) -> list[str]:

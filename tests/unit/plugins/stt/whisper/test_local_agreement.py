@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.stt.decoded_word import DecodedWord
-from plugins.stt.local_agreement import WINDOW_LIMIT_S, LocalAgreement
+from plugins.stt.whisper.local_agreement import WINDOW_LIMIT_S, LocalAgreement
+from plugins.stt.whisper.word import DecodedWord
 
 
 def words(text: str, *, word_s: float = 0.3) -> list[DecodedWord]:

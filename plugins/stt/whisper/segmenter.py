@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.values import Samples
-from plugins.stt.endpoint import WINDOW_SAMPLES, Closed, Endpointer, Opened
+from plugins.stt.whisper.endpoint import WINDOW_SAMPLES, Closed, Endpointer, Opened
 
 __all__ = ["Segmenter", "Utterance"]
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.values import SAMPLE_RATE_HZ, Samples
-from plugins.stt.segmenter import Segmenter, Utterance
+from plugins.stt.whisper.segmenter import Segmenter, Utterance
 
 
 def is_loud(window: Samples) -> float:

@@ -1,0 +1,5 @@
+"""Whisper on this machine's processor, streaming."""
+
+from plugins.stt.whisper.engine import WhisperSTT
+
+__all__ = ["WhisperSTT"]
