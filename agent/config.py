@@ -180,7 +180,7 @@ def load_settings(config: Path | None = None, *, require_livekit: bool = False) 
     layers = (
         _read_toml(_packaged_defaults()),
         _read_config_file(config),
-        {"livekit": livekit},
+        {"livekit": livekit} if livekit else {},
         _Environment(variables)(),
     )
     try:

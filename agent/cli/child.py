@@ -72,7 +72,8 @@ class Child:
             async with asyncio.timeout(patience_s):
                 if insist_after_s is not None:
                     with suppress(TimeoutError):
-                        return await asyncio.wait_for(self.wait(), insist_after_s)
+                        async with asyncio.timeout(insist_after_s):
+                            return await self.wait()
                     self._signal(signal.SIGTERM)
                 return await self.wait()
         except TimeoutError:

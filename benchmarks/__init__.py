@@ -1,0 +1,1 @@
+"""The figures, one command each: `python -m benchmarks.NAME`, all of them: `python -m benchmarks`."""

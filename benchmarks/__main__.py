@@ -1,0 +1,17 @@
+"""Every benchmark, one after the other: `python -m benchmarks [--meeting DIR …] [--full]`."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from benchmarks import live
+
+BENCHMARKS: Sequence[Callable[[Sequence[str]], int]] = (live.main,)
+
+
+def main() -> int:
+    """Run all of them, also after one that failed; the exit code is the worst."""
+    return max([run(sys.argv[1:]) for run in BENCHMARKS])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
