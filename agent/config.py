@@ -294,6 +294,8 @@ def _explain(error: ValidationError) -> str:
             return f"config: {key} is missing{more}"
         case "extra_forbidden":
             return f"config: {key} is unknown; agent.toml lists all settings{more}"
+        case "model_type":
+            return f"config: {key} must be a section, [{key}]{more}"
         case _:
             value = "" if "secret" in key or "key" in key else f" {first['input']!r}"
             message = first["msg"].removeprefix("Value error, ")

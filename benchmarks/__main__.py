@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
+from agent.cli.ending import end_process
 from benchmarks import live
 
 BENCHMARKS: Sequence[Callable[[Sequence[str]], int]] = (live.main,)
@@ -14,4 +15,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

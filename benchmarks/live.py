@@ -9,7 +9,6 @@ Speakers, server, worker and viewer share one machine and its clock.
 
 import asyncio
 import os
-import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import numpy as np
 from pydantic import SecretStr
 from rich.console import Console
 
+from agent.cli.ending import end_process
 from agent.cli.local_livekit import LocalLiveKit
 from agent.config import Settings, load_settings
 from agent.errors import InputError, RoomscribeError
@@ -308,4 +308,4 @@ def _rounded(value: float | None, digits: int) -> float | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

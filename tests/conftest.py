@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from agent.cli.ending import end_process
 from tests.support import leftovers
 from tests.support.parts import REQUIRE_ALL_VARIABLE
 
 TOOLS = Path(__file__).parents[1] / ".tools" / "bin"  # where `make setup` puts what PATH does not have
 GOODBYE_S = 5.0
+EXIT_STATUS = pytest.StashKey[int]()
 
 
 # No timing is asserted in a test: this machine may be doing other things.
@@ -30,6 +32,16 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith(("ROOMSCRIBE_", "LIVEKIT_")) and name != REQUIRE_ALL_VARIABLE:
             del os.environ[name]
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[EXIT_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    # Tests join rooms in this process.
+    end_process(config.stash.get(EXIT_STATUS, 1))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -26,19 +26,20 @@ def has_loop(words: Sequence[str]) -> bool:
 
 
 def count_before_loop(words: Sequence[str]) -> int:
-    """Return how many leading words come before a loop closes its first round.
+    """Return how many leading words there are before the first round of any loop is over.
 
     A loop is the same words, up to `REPEATED_WORDS` and more, said again at once; fewer words than
     that must occur `LOOP_ROUNDS` times, because people do say "no, no".
     """
     plain = [_plain(word) for word in words]
+    kept = len(plain)
     for start in range(len(plain)):
         for period in range(1, (len(plain) - start) // 2 + 1):
             rounds = 2 if period >= REPEATED_WORDS else LOOP_ROUNDS
             unit = plain[start : start + period]
             if plain[start : start + rounds * period] == unit * rounds:
-                return start + period
-    return len(plain)
+                kept = min(kept, start + period)
+    return kept
 
 
 def _plain(word: str) -> str:
