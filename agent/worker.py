@@ -11,6 +11,7 @@ from livekit.agents import AgentServer, JobRequest, WorkerPermissions
 
 from agent import job
 from agent.config import Settings
+from agent.errors import ConfigError, EngineError
 from agent.telemetry.logs import configure_logs
 from plugins.stt import engine_modules, load_engine
 
@@ -102,11 +103,14 @@ async def run_worker(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then end the sessions and return.
 
     Raises:
-        EngineError: The speech engine that the settings name cannot be had; nothing was started.
+        ConfigError: The speech engine that the settings name cannot be had; nothing was started.
     """
     configure_logs(settings.log.level, settings.log.format)
     _own_the_environment()
-    load_engine(settings.stt.engines[0], settings.stt)
+    try:
+        load_engine(settings.stt.engines[0], settings.stt)
+    except EngineError as error:
+        raise ConfigError(str(error)) from error
     server = build_server(settings)
     server.on("worker_registered", lambda *_: log.info("worker.ready", max_jobs=settings.worker.max_jobs))
     stop = asyncio.Event()

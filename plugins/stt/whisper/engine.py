@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Never, TypeVar
 
 import numpy as np
+import structlog
 from livekit import rtc
 from livekit.agents import stt
 from livekit.agents.language import LanguageCode
@@ -46,8 +47,13 @@ from plugins.stt.whisper.word import DecodedWord
 
 __all__ = ["WhisperSTT", "WhisperStream"]
 
+log = structlog.get_logger(__name__)
+
 # Voice activity detection of this much audio takes 2 ms; then the event loop has its turn.
 _LISTENING_STEP_SAMPLES = SAMPLE_RATE_HZ
+
+# Captions that come later than this are of no use to anybody, and the memory is needed (10 MB).
+_MOST_WAITING_SAMPLES = 300 * SAMPLE_RATE_HZ
 
 _Result = TypeVar("_Result")
 
@@ -209,8 +215,8 @@ class WhisperStream(stt.RecognizeStream):
         self._language = language
         self._vad = VAD()
         self._segmenter = Segmenter(self._vad.predict)
-        # Utterances that are over and not decoded yet, of 28 s at most. Their number has no bound, as
-        # dropping one would lose words; it grows only if audio is pushed faster than it is decoded.
+        # Utterances that are over and not decoded yet; more than one or two only where audio is pushed faster
+        # than this machine decodes it.
         self._closed: deque[Utterance] = deque()
         self._current: _Current | None = None
         self._changed = asyncio.Event()
@@ -260,6 +266,11 @@ class WhisperStream(stt.RecognizeStream):
 
     def _notice(self, closed: list[Utterance]) -> None:
         self._closed.extend(closed)
+        # The first one stays: its interims may have been sent.
+        while len(self._closed) > 1 and sum(len(u.samples) for u in self._closed) > _MOST_WAITING_SAMPLES:
+            lost_s = len(self._closed[1].samples) / SAMPLE_RATE_HZ
+            del self._closed[1]
+            log.warning("whisper.overloaded", lost_s=round(lost_s, 1))
         self._changed.set()
 
     async def _recognize(self) -> None:

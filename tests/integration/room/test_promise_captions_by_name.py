@@ -8,13 +8,14 @@ from agent.ingest.meeting import Meeting, Segment
 from agent.room.dispatch import Rooms
 from agent.room.player import Player
 from tests.support.gathering import Reader, reading, until
+from tests.support.worker import RunningWorker
 
 LONG_TURN_S = 2.0
 LAST_FINAL_S = 30.0
 
 
 async def test_everybody_is_captioned_by_name_while_they_speak(
-    livekit: LocalLiveKit, rooms: Rooms, whole_meeting: Meeting, room_name: str
+    livekit: LocalLiveKit, worker: RunningWorker, rooms: Rooms, whole_meeting: Meeting, room_name: str
 ):
     async with (
         reading(rooms, livekit.url, room_name, "reader") as reader,
@@ -44,6 +45,9 @@ async def test_everybody_is_captioned_by_name_while_they_speak(
     assert_partials_come_before_their_finals(reader)
     assert_long_lone_turns_have_their_speakers_name(reader, whole_meeting)
     assert_stock_client_sees_the_same(reader, stock)
+    logged = worker.log.read_text(encoding="utf-8")
+    assert not [final["text"] for final in reader.finals if final["text"] in logged]
+    assert livekit.api_secret not in logged
 
 
 def assert_partials_come_before_their_finals(reader: Reader) -> None:

@@ -1,0 +1,113 @@
+"""A worker as an operator sees it: LiveKit away, wrong settings, a wrong engine, the end."""
+
+import asyncio
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agent.cli.local_livekit import DEVELOPMENT_KEY, DEVELOPMENT_SECRET, LocalLiveKit
+from agent.room.dispatch import Rooms
+from agent.room.viewer import Viewer
+from tests.support.gathering import settings_for, until
+from tests.support.parts import require
+from tests.support.worker import RunningWorker
+
+LIMIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server will be."""
+
+    url: str
+    api_key: str
+    api_secret: str
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def started_and_ended(folder: Path, *arguments: str, **environment: str) -> tuple[int, str]:
+    """The exit code and the standard error of a command that ends by itself."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "agent",
+        *arguments,
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(LIMIT_S):
+        _, errors = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, errors.decode()
+
+
+async def test_worker_that_is_there_before_livekit_says_so_and_waits_for_it(
+    logs: Path, tmp_path: Path, room_name: str
+):
+    require("livekit-server")
+    port = free_port()
+    away = Address(f"ws://127.0.0.1:{port}", DEVELOPMENT_KEY, DEVELOPMENT_SECRET)
+    log = logs / "early-worker.log"
+    starting = asyncio.create_task(RunningWorker.start(away, tmp_path, log, agent_name="early"))
+    await until(
+        lambda: log.exists() and "failed to connect to livekit, retrying" in log.read_text(),
+        what="that it says so",
+    )
+    async with (
+        await LocalLiveKit.start(port=port) as server,
+        await starting,
+        Rooms(settings_for(server, agent_name="early")) as rooms,
+        Viewer() as viewer,
+    ):
+        await viewer.join(server.url, rooms.token(room_name, "viewer"))
+        assert await rooms.wait_for_agent(room_name, LIMIT_S)
+
+
+@pytest.mark.parametrize(
+    ("variables", "code", "named"),
+    [
+        ({"ROOMSCRIBE_WORKER__MAX_JOBS": "0"}, 2, ["worker.max_jobs", "0", "greater than or equal to 1"]),
+        ({"ROOMSCRIBE_DISPATCH__MODE": "sometimes"}, 2, ["dispatch.mode", "sometimes", "automatic"]),
+        ({"LIVEKIT_API_SECRET": ""}, 2, ["livekit.api_secret", "LIVEKIT_API_SECRET"]),
+        ({"ROOMSCRIBE_STT__ENGINES": "depgram"}, 2, ["stt.engines", "depgram", "whisper"]),
+        ({"ROOMSCRIBE_STT__WHISPER__MODEL": "tinny"}, 2, ["tinny", "tiny.en"]),
+    ],
+)
+async def test_wrong_settings_are_one_clear_line(
+    tmp_path: Path, variables: dict[str, str], code: int, named: list[str]
+):
+    livekit = {"LIVEKIT_URL": "ws://127.0.0.1:1", "LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "s" * 40}
+    ended, errors = await started_and_ended(tmp_path, "worker", **{**livekit, **variables})
+    assert ended == code
+    assert len(errors.strip().splitlines()) == 1
+    assert all(part in errors for part in named)
+
+
+async def test_sigterm_ends_a_live_session_in_order_and_the_worker_with_zero(
+    livekit: LocalLiveKit, logs: Path, tmp_path: Path, room_name: str
+):
+    worker = await RunningWorker.start(livekit, tmp_path, logs / "ended-worker.log", agent_name="ended")
+    async with Rooms(settings_for(livekit, agent_name="ended")) as rooms, Viewer() as viewer:
+        await viewer.join(livekit.url, rooms.token(room_name, "viewer"))
+        assert await rooms.wait_for_agent(room_name, LIMIT_S)
+        assert await worker.stop() == 0
+        (ended,) = worker.logged("session.ended", room=room_name)
+        assert ended["ended_by"] == "job_ended"
+        states = []
+        async with asyncio.timeout(LIMIT_S):
+            async for event in viewer.events():
+                states.append((event.data["captions"], event.data["captions_reason"]))
+                if states[-1] == ("off", "ended"):
+                    break
+        assert states[0] == ("live", None)
