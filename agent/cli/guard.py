@@ -21,6 +21,9 @@ def main() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent_pid:
             sys.exit(1)  # The parent died before the kernel knew.
+    # A shell that runs its parent in the background lets it ignore Ctrl-C, which is inherited; only somebody
+    # who means this child sends it one.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         os.execvp(command[0], command)
     except OSError as error:
