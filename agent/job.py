@@ -89,4 +89,5 @@ async def _live(context: JobContext, source: RoomSource, publisher: RoomPublishe
         log.exception("session.failed")
     finally:
         await source.aclose()
+        await context.proc.userdata[ENGINE].aclose()
         context.shutdown("session ended")

@@ -23,6 +23,7 @@ FULL = 1.0
 # LiveKit gives no job to a worker that reports 0.7 or more, whatever the worker's own threshold says.
 MOST_LOAD_BELOW_FULL = 0.69
 INITIALIZE_TIMEOUT_S = 60.0  # several models being loaded at once on a busy machine
+GRACE_S = 2.0  # so that a job's own time is over before it is killed
 RETRY_FOR_EVER = 1_000_000_000
 
 HIDDEN_LISTENER = WorkerPermissions(
@@ -72,8 +73,8 @@ def build_server(settings: Settings) -> AgentServer:
         load_threshold=float("inf"),
         num_idle_processes=settings.worker.idle_processes,
         initialize_process_timeout=INITIALIZE_TIMEOUT_S,
-        session_end_timeout=job.LEAVE_TIMEOUT_S,
-        shutdown_process_timeout=job.LEAVE_TIMEOUT_S,
+        session_end_timeout=job.LEAVE_TIMEOUT_S + GRACE_S,
+        shutdown_process_timeout=job.LEAVE_TIMEOUT_S + GRACE_S,
         max_retry=RETRY_FOR_EVER,
         ws_url=settings.livekit.url,
         api_key=settings.livekit.api_key,

@@ -54,11 +54,6 @@ ROOM_EVENTS: tuple[EventTypes, ...] = (
     "track_unmuted",
     "connection_state_changed",
 )
-HEARD_KINDS = (
-    rtc.ParticipantKind.PARTICIPANT_KIND_STANDARD,
-    rtc.ParticipantKind.PARTICIPANT_KIND_SIP,
-    rtc.ParticipantKind.PARTICIPANT_KIND_INGRESS,
-)
 
 
 @dataclass(slots=True)
@@ -176,9 +171,13 @@ class RoomSource:
 
     def _people(self) -> Iterator[rtc.RemoteParticipant]:
         for participant in self._room.remote_participants.values():
-            is_agent = participant.kind == rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
-            if participant.kind in HEARD_KINDS or (is_agent and self._settings.hear_agents):
-                yield participant
+            match participant.kind:
+                case rtc.ParticipantKind.PARTICIPANT_KIND_EGRESS:
+                    continue
+                case rtc.ParticipantKind.PARTICIPANT_KIND_AGENT if not self._settings.hear_agents:
+                    continue
+                case _:  # people, also those who come by telephone or through an ingress
+                    yield participant
 
     def _wanted(self) -> Iterator[tuple[rtc.RemoteTrackPublication, Speaker]]:
         sources = [rtc.TrackSource.SOURCE_MICROPHONE]

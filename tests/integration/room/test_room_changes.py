@@ -1,14 +1,10 @@
 """People come, go, mute, publish twice, or cannot be heard: the right words have the right name."""
 
-import asyncio
-
-import numpy as np
 from livekit import api, rtc
 
 from agent.cli.local_livekit import LocalLiveKit
 from agent.ingest.meeting import Meeting
 from agent.room.dispatch import Rooms
-from agent.room.join import join, leave
 from agent.room.player import Playback, Player, Talker
 from tests.support.gathering import reading, until
 from tests.support.worker import RunningWorker
@@ -143,46 +139,6 @@ async def test_people_who_leave_are_not_said_to_be_unheard(
         await until(lambda: len(reader.states) > before, what="the next state")
         assert all(state["unheard"] == [] for state in reader.states)
         await omar.leave()
-
-
-async def test_full_reconnect_of_the_agent_is_heard_through(
-    livekit: LocalLiveKit, rooms: Rooms, opening: Meeting, room_name: str
-):
-    """The source itself, in this process: a worker's job would be terminated by LiveKit (livekit#4887)."""
-    from agent.config import load_settings
-    from agent.room.source import RoomSource
-    from agent.session.source import AudioReceived
-
-    grants = api.VideoGrants(room_join=True, room=room_name, hidden=True, agent=True, can_publish=False)
-    token = api.AccessToken(livekit.api_key, livekit.api_secret).with_identity("ears").with_grants(grants)
-    room = rtc.Room()
-    source = RoomSource(room, load_settings().room)
-    heard: list[float] = []
-
-    async def listen() -> None:
-        while True:
-            for event in await source.receive():
-                if isinstance(event, AudioReceived) and np.any(event.samples):
-                    heard.append(event.received_s)
-
-    listening = asyncio.create_task(listen())
-    reconnected = asyncio.Event()
-    room.on("reconnected", reconnected.set)
-    async with Player(livekit.url, lambda identity: rooms.token(room_name, identity)) as player:
-        playback = await player.join({"Nora": np.resize(opening.tracks["Nora"][48_000:], 48_000 * 25)})
-        await join(room, livekit.url, token.to_jwt())
-        source.start()
-        playing = asyncio.create_task(playback.run())
-        await until(lambda: heard, what="audio before the reconnect")
-        await room.simulate_scenario(rtc.SimulateScenarioKind.SIMULATE_FULL_RECONNECT)
-        async with asyncio.timeout(FINAL_S):
-            await reconnected.wait()
-        count = len(heard)
-        await until(lambda: len(heard) > count + 20, what="audio after the reconnect")
-        playing.cancel()
-    listening.cancel()
-    await source.aclose()
-    await leave(room)
 
 
 async def test_room_that_ends_after_a_second_leaves_no_trace(
