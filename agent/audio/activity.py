@@ -1,8 +1,7 @@
 """Voice activity: how much voice there is in which track, and when."""
 
-from bisect import bisect_left
-from collections import defaultdict
-from dataclasses import dataclass, field
+from array import array
+from bisect import bisect_left, bisect_right
 from typing import Protocol
 
 import numpy as np
@@ -56,44 +55,80 @@ class VoiceDetector:
         return voices
 
 
-@dataclass(slots=True)
 class _History:
-    ends_ms: list[int] = field(default_factory=list)
-    voices: list[Voice] = field(default_factory=list)
+    """The voice of one track, as running totals: any span of it costs two look-ups."""
+
+    __slots__ = ("_ends_ms", "_starts_ms", "_totals_ms")
+
+    def __init__(self) -> None:
+        self._starts_ms = array("q")
+        self._ends_ms = array("q")
+        self._totals_ms = array("d", [0.0])
+
+    @property
+    def end_ms(self) -> int:
+        return self._ends_ms[-1] if self._ends_ms else 0
+
+    def add(self, voice: Voice) -> None:
+        self._starts_ms.append(voice.start_ms)
+        self._ends_ms.append(voice.end_ms)
+        self._totals_ms.append(self._totals_ms[-1] + voice.voice_ms)
+
+    def is_long(self) -> bool:
+        return self._ends_ms[-1] - self._ends_ms[0] > 2 * KEEP_MS
+
+    def forget(self, before_ms: int) -> None:
+        stale = bisect_left(self._ends_ms, before_ms)
+        del self._starts_ms[:stale], self._ends_ms[:stale], self._totals_ms[:stale]
+
+    def voice_in(self, start_ms: int, end_ms: int) -> float | None:
+        """Milliseconds of voice between two session times, None where the track was not heard at all."""
+        first = bisect_right(self._ends_ms, start_ms)
+        last = bisect_left(self._starts_ms, end_ms)
+        if first >= last:
+            return None
+        total = self._totals_ms[last] - self._totals_ms[first]
+        return total - self._part(first, start_ms, first_part=True) - self._part(last - 1, end_ms)
+
+    def _part(self, index: int, edge_ms: int, *, first_part: bool = False) -> float:
+        """The voice of a window that lies before an edge in it, or else behind it."""
+        start_ms, end_ms = self._starts_ms[index], self._ends_ms[index]
+        outside_ms = max(edge_ms - start_ms if first_part else end_ms - edge_ms, 0)
+        voice_ms = self._totals_ms[index + 1] - self._totals_ms[index]
+        return voice_ms * outside_ms / (end_ms - start_ms)
 
 
 class VoiceLog:
-    """Who had how much voice in the last two minutes."""
+    """Who had how much voice in the last two minutes. Whoever is silent for longer is forgotten."""
 
     def __init__(self) -> None:
-        self._histories: dict[str, _History] = defaultdict(_History)
+        self._histories: dict[str, dict[str, _History]] = {}
 
     def add(self, identity: str, voice: Voice) -> None:
-        """Note a window of somebody's voice. Windows of one person come in order of time."""
-        history = self._histories[identity]
-        history.ends_ms.append(voice.end_ms)
-        history.voices.append(voice)
-        if voice.end_ms - history.ends_ms[0] > 2 * KEEP_MS:
-            stale = bisect_left(history.ends_ms, voice.end_ms - KEEP_MS)
-            del history.ends_ms[:stale], history.voices[:stale]
+        """Note a window of somebody's voice. Windows of one track come in order of time."""
+        history = self._histories.setdefault(identity, {}).setdefault(voice.track_id, _History())
+        history.add(voice)
+        if history.is_long():
+            self._forget(voice.end_ms - KEEP_MS)
 
     def voice_in(self, start_ms: int, end_ms: int) -> dict[str, float]:
-        """Milliseconds of voice between two session times by identity, of those who had any window there."""
+        """Milliseconds of voice between two session times, by identity of all who could be heard there.
+
+        Who is heard by two tracks has the voice of the one that has more of it.
+        """
         found: dict[str, float] = {}
-        for identity, history in self._histories.items():
-            first = bisect_left(history.ends_ms, start_ms + 1)
-            last = bisect_left(history.ends_ms, end_ms + WINDOW_MS)
-            inside = [voice for voice in history.voices[first:last] if voice.start_ms < end_ms]
-            if inside:
-                found[identity] = sum(_part_of(voice, start_ms, end_ms) for voice in inside)
+        for identity, histories in self._histories.items():
+            voices_ms = [history.voice_in(start_ms, end_ms) for history in histories.values()]
+            if heard_ms := [voice_ms for voice_ms in voices_ms if voice_ms is not None]:
+                found[identity] = max(heard_ms)
         return found
 
-    def forget(self, before_ms: int) -> None:
-        """Drop everybody who had no voice since a session time."""
-        for identity in [i for i, h in self._histories.items() if h.ends_ms[-1] < before_ms]:
-            del self._histories[identity]
-
-
-def _part_of(voice: Voice, start_ms: int, end_ms: int) -> float:
-    inside_ms = min(voice.end_ms, end_ms) - max(voice.start_ms, start_ms)
-    return voice.voice_ms * inside_ms / (voice.end_ms - voice.start_ms)
+    def _forget(self, before_ms: int) -> None:
+        for identity, histories in list(self._histories.items()):
+            for track_id, history in list(histories.items()):
+                if history.end_ms < before_ms:
+                    del histories[track_id]
+                else:
+                    history.forget(before_ms)
+            if not histories:
+                del self._histories[identity]

@@ -40,7 +40,7 @@ class FrontEnd:
         self._detectors.pop(track_id, None)
 
     def push(self, track_id: str, samples: Samples, received_ms: int) -> list[Voice]:
-        """Take samples of a track; what is not open is ignored.
+        """Take the samples of a track that have arrived since the last call; what is not open is ignored.
 
         Args:
             samples: `int16` of shape `(samples,)` at 16 kHz.
@@ -57,6 +57,12 @@ class FrontEnd:
 
     def take(self) -> Block | None:
         """The next stretch of the sum, as far as nothing more is waited for."""
-        ready_ms = self._timeline.ready_ms()
-        self._timeline.take(ready_ms)
-        return self._mixer.take(ready_ms)
+        return self._take(self._timeline.ready_ms())
+
+    def drain(self) -> Block | None:
+        """All that is left of the sum, at the end."""
+        return self._take(self._timeline.end_ms())
+
+    def _take(self, until_ms: int) -> Block | None:
+        self._timeline.take(until_ms)
+        return self._mixer.take(until_ms)

@@ -9,6 +9,7 @@ from agent.values import Caption, Heard, Speaker, Word
 
 __all__ = ["CaptionAssembler"]
 
+UNSPACED = {"zh", "yue", "ja", "th", "lo", "my", "km", "bo"}  # written without blanks between words
 MAX_TEXT_CHARS = 2_000  # four bytes each, and the packet still holds names and times within 15 000 bytes
 
 
@@ -82,13 +83,13 @@ def _parts(heard: Heard, voice_in: VoiceIn) -> Iterator[_Part]:
     if len(runs) == 1:
         # The engine's own text knows better than its words where blanks and hyphens go.
         words = heard.words[: heard.stable_words]
-        yield from _within_limit(runs[0], clean(heard.text), len(_joined(words)))
+        yield from _within_limit(runs[0], clean(heard.text), len(_joined(words, heard.language)))
         return
     for run in runs:
         words = heard.words[run.first : run.last]
         stable = words[: max(0, heard.stable_words - run.first)]
-        if text := _joined(words):
-            yield from _within_limit(run, text, len(_joined(stable)))
+        if text := _joined(words, heard.language):
+            yield from _within_limit(run, text, len(_joined(stable, heard.language)))
 
 
 def _within_limit(run: Run, text: str, stable_chars: int) -> Iterator[_Part]:
@@ -98,8 +99,9 @@ def _within_limit(run: Run, text: str, stable_chars: int) -> Iterator[_Part]:
         yield _Part(run, piece, min(max(stable_chars - begin, 0), len(piece)))
 
 
-def _joined(words: Sequence[Word]) -> str:
-    return " ".join(text for word in words if (text := clean(word.text)))
+def _joined(words: Sequence[Word], language: str) -> str:
+    blank = "" if language.partition("-")[0] in UNSPACED else " "
+    return blank.join(text for word in words if (text := clean(word.text)))
 
 
 def _withdrawn(caption: Caption) -> Caption:

@@ -8,11 +8,12 @@ from agent.values import Word
 __all__ = ["UNKNOWN", "Run", "VoiceIn", "attribute"]
 
 VoiceIn = Callable[[int, int], Mapping[str, float]]
-"""Gives the milliseconds of voice between two session times, by identity."""
+"""Gives the milliseconds of voice between two session times, by identity of all who could be heard there."""
 
-UNKNOWN = ""  # the identity of a run in which nobody's voice was found
+UNKNOWN = ""  # the identity of a run in which several could be heard, and nobody's voice was found
 SWITCH_COST_MS = 200  # word times are off by about as much, so less voice than that proves no other speaker
 WORD_MARGIN_MS = 40  # a recogniser gives short words no length at all
+MIN_VOICE_MS = 60.0  # two windows of the detector: less in a whole utterance is noise, and names nobody
 OVERLAP_MS = 300  # a second voice shorter than this is breath, bleed or the edge of a turn
 
 
@@ -47,13 +48,15 @@ def attribute(words: Sequence[Word], start_ms: int, end_ms: int, voice_in: Voice
     Returns:
         At least one run; together they cover all words.
     """
-    if not words:
-        return [_run(_strongest(voice_in(start_ms, end_ms)), 0, 0, start_ms, end_ms, voice_in)]
+    whole = voice_in(start_ms - WORD_MARGIN_MS, end_ms + WORD_MARGIN_MS)
+    speakers = sorted(identity for identity, voice_ms in whole.items() if voice_ms >= MIN_VOICE_MS)
+    if not speakers and len(whole) == 1:
+        speakers = list(whole)  # nobody else could be heard, whatever the detector says
+    if not words or len(speakers) < 2:
+        strongest = max(speakers, key=whole.__getitem__, default=UNKNOWN)
+        return [_run(strongest, 0, len(words), start_ms, end_ms, voice_in)]
     voices = [voice_in(w.start_ms - WORD_MARGIN_MS, w.end_ms + WORD_MARGIN_MS) for w in words]
-    identities = sorted({identity for voice in voices for identity in voice})
-    if not identities:
-        identities = [_strongest(voice_in(start_ms, end_ms))]
-    path = _cheapest_path(voices, identities)
+    path = _cheapest_path(voices, speakers)
     runs = []
     first = 0
     for index in range(1, len(words) + 1):
@@ -86,10 +89,6 @@ def _cheapest_path(voices: Sequence[Mapping[str, float]], identities: Sequence[s
     for step in reversed(steps[1:]):
         path.append(step[path[-1]])
     return path[::-1]
-
-
-def _strongest(voice: Mapping[str, float]) -> str:
-    return max(sorted(voice), key=voice.__getitem__, default=UNKNOWN)
 
 
 def _run(identity: str, first: int, last: int, start_ms: int, end_ms: int, voice_in: VoiceIn) -> Run:

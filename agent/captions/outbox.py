@@ -31,6 +31,7 @@ class Outbox:
             self._partials[caption.id] = event
             if len(self._partials) > MAX_PARTIALS:
                 self._partials.popitem(last=False)
+                self.dropped += 1
             return
         if caption is not None:
             self._partials.pop(caption.id, None)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.errors import RoomscribeError
+from agent.errors import ConfigError, RoomscribeError
 
 __all__ = ["Program", "Running", "Supervisor"]
 
@@ -31,10 +31,14 @@ class Running(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What is to run. `start` returns when it runs, or raises a RoomscribeError."""
+    """What is to run. `start` returns when it runs, or raises a RoomscribeError.
+
+    One that ends with `refusal_code` has refused its settings, and would again.
+    """
 
     name: str
     start: Callable[[], Awaitable[Running]]
+    refusal_code: int | None = None
 
 
 class Supervisor:
@@ -55,6 +59,7 @@ class Supervisor:
 
         Raises:
             RoomscribeError: A program could not be started the first time.
+            ConfigError: One refuses its settings; it has said which.
         """
         keeping: list[asyncio.Task[None]] = []
         stopping = asyncio.create_task(stop.wait(), name="up.stop")
@@ -68,7 +73,10 @@ class Supervisor:
                     return
                 starting.result()
                 keeping.append(asyncio.create_task(self._keep(program), name=f"up.keep.{program.name}"))
-            await stopping
+            await asyncio.wait((stopping, *keeping), return_when=asyncio.FIRST_COMPLETED)
+            for task in keeping:
+                if task.done():
+                    task.result()
         finally:
             stopping.cancel()
             for task in keeping:
@@ -89,6 +97,8 @@ class Supervisor:
         while True:
             started_s = loop.time()
             code = await self._running[program.name].wait()
+            if code == program.refusal_code:
+                raise ConfigError(f"{program.name} cannot run with these settings; its reason is above")
             if loop.time() - started_s > STEADY_S:
                 wait_s = FIRST_WAIT_S
             problem = f"{program.name} ended ({_describe(code)})"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["up"]
 
 LOOPBACK_HOSTS = {"127.0.0.1", "localhost"}
+EXIT_WRONG_INPUT = 2  # of our own commands: the settings, or what else they were given, are wrong
 LIVEKIT_PORT = 7880  # where a URL without one leads
 LIVEKIT_LOG = "livekit-server.log"
 
@@ -51,7 +52,8 @@ async def _up(settings: "Settings", config: Path | None, with_livekit: bool, has
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     environment = dict(os.environ)
-    programs = [Program("worker", partial(_start_worker, config, environment))]
+    start_worker = partial(_start_worker, config, environment)
+    programs = [Program("worker", start_worker, refusal_code=EXIT_WRONG_INPUT)]
     if with_livekit:
         require_livekit_server()
         api_key = settings.livekit.api_key if has_keys else DEVELOPMENT_KEY

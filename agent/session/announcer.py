@@ -48,17 +48,17 @@ class Announcer:
         """Events that were dropped because nothing could be published for very long."""
         return self._outbox.dropped
 
-    def caption(self, caption: Caption) -> None:
-        """Announce a caption; a final gets the next `seq`."""
+    def caption(self, caption: Caption, heard_at: datetime) -> None:
+        """Announce a caption that the engine gave at `heard_at`; a final gets the next `seq`."""
         seq = None
         if caption.is_final:
             self.finals += 1
             seq = self.finals
-        self._put("caption", caption_body(caption), seq=seq, caption=caption)
+        self._put("caption", caption_body(caption), heard_at, seq=seq, caption=caption)
 
     def state(self, body: Mapping[str, Any]) -> None:
         """Announce how the session is doing."""
-        self._put("state", body)
+        self._put("state", body, self._utc_now())
 
     async def run(self) -> None:
         """Publish for ever, one event at a time."""
@@ -90,11 +90,12 @@ class Announcer:
         self,
         kind: str,
         body: Mapping[str, Any],
+        at: datetime,
         *,
         seq: int | None = None,
         caption: Caption | None = None,
     ) -> None:
         who = self._identity
-        self._outbox.put(Event(who.session, who.epoch, kind, self._utc_now(), body, seq, caption))
+        self._outbox.put(Event(who.session, who.epoch, kind, at, body, seq, caption))
         self._emptied.clear()
         self._filled.set()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import structlog
 
 from agent.audio.activity import VoiceActivityDetector, VoiceLog
@@ -47,7 +48,11 @@ DRAIN_TIMEOUT_S = 5.0  # for what is still to be published then
 
 @dataclass(frozen=True, slots=True)
 class SessionReport:
-    """What a session did, once it is over. Durations are milliseconds of audio over all tracks."""
+    """What a session did, once it is over.
+
+    `sent_ms` and `unsent_ms` are of the mix; `dropped_ms`, `moved_ms` and `trimmed_ms` are summed over all
+    tracks. `dropped_events` were never published, because nothing could be for very long.
+    """
 
     ended_by: str
     duration_ms: int
@@ -57,6 +62,7 @@ class SessionReport:
     dropped_ms: int
     moved_ms: int
     trimmed_ms: int
+    dropped_events: int
 
 
 class Session:
@@ -89,12 +95,14 @@ class Session:
         self._transcriber = transcriber
         self._identity = identity
         self._languages = tuple(languages)
+        self._utc_now = utc_now
         self._announcer = Announcer(publisher, identity, partials_per_s=partials_per_s, utc_now=utc_now)
         self._front_end = FrontEnd(new_detector)
         self._voice_log = VoiceLog()
         self._assembler = CaptionAssembler(identity.epoch)
         self._speakers: dict[str, Speaker] = {}
-        self._open_tracks: dict[str, str] = {}
+        self._open_tracks: set[str] = set()
+        self._identities: dict[str, str] = {}  # by open track; used in the front end's thread only
         self._unheard: dict[str, str] = {}
         self._engine_fault: str | None = None
         self._lag_ms = 0
@@ -147,14 +155,26 @@ class Session:
                     continue
                 events = receiving.result()
                 receiving = asyncio.create_task(self._source.receive(), name="session.receive")
-                for event in events:
-                    self._note(event)
-                voices, mix = await loop.run_in_executor(thread, self._process, events)
-                self._take_in(voices, mix)
+                await self._take_in(events, thread)
+            # What has arrived by now is still heard, and so is what waited for a late track.
+            await asyncio.sleep(0)
+            await self._take_in(receiving.result() if receiving.done() else (), thread)
+            if (rest := await loop.run_in_executor(thread, self._front_end.drain)) is not None:
+                self._transcriber.push(rest)
         finally:
             for task in (end_asked, receiving):
                 task.cancel()
             await asyncio.wait((end_asked, receiving))
+
+    async def _take_in(self, events: Sequence[SourceEvent], thread: ThreadPoolExecutor) -> None:
+        for event in events:
+            self._note(event)
+        loop = asyncio.get_running_loop()
+        voices, mix = await loop.run_in_executor(thread, self._process, events)
+        for identity, voice in voices:
+            self._voice_log.add(identity, voice)
+        if mix is not None:
+            self._transcriber.push(mix)
 
     def _note(self, event: SourceEvent) -> None:
         """Keep track of who is there and who is heard."""
@@ -164,9 +184,9 @@ class Session:
             case TrackOpened():
                 # A speaker stays known when the track is gone: the last words are still on their way.
                 self._speakers[event.track.speaker.identity] = event.track.speaker
-                self._open_tracks[event.track.id] = event.track.speaker.identity
+                self._open_tracks.add(event.track.id)
             case TrackClosed():
-                self._open_tracks.pop(event.track_id, None)
+                self._open_tracks.discard(event.track_id)
             case Unheard():
                 self._unheard[event.identity] = event.reason
             case HeardAgain() | ParticipantLeft():
@@ -176,28 +196,43 @@ class Session:
         if isinstance(event, TrackOpened | TrackClosed | Unheard | HeardAgain | ParticipantLeft):
             self._state_changed.set()
 
-    def _process(self, events: Sequence[SourceEvent]) -> tuple[list[Voice], Block | None]:
-        """Compute on the samples; runs in the front end's own thread."""
-        voices: list[Voice] = []
+    def _process(self, events: Sequence[SourceEvent]) -> tuple[list[tuple[str, Voice]], Block | None]:
+        """Compute on the samples, in order; runs in the front end's own thread.
+
+        Returns:
+            The voice of each identity, and the next stretch of the mix.
+        """
+        voices: list[tuple[str, Voice]] = []
+        arrived: dict[str, list[AudioReceived]] = {}
+
+        def push(track_id: str) -> None:
+            if blocks := arrived.pop(track_id, None):
+                samples = np.concatenate([block.samples for block in blocks])
+                received_ms = round((blocks[-1].received_s - self._started_s) * 1000)
+                for voice in self._front_end.push(track_id, samples, received_ms):
+                    voices.append((self._identities[track_id], voice))
+
         for event in events:
             match event:
                 case AudioReceived():
-                    received_ms = round((event.received_s - self._started_s) * 1000)
-                    voices += self._front_end.push(event.track_id, event.samples, received_ms)
+                    arrived.setdefault(event.track_id, []).append(event)
                 case TrackOpened():
+                    push(event.track.id)
+                    self._identities[event.track.id] = event.track.speaker.identity
                     self._front_end.open(event.track.id)
                 case TrackUnmuted():
+                    push(event.track_id)
                     self._front_end.open(event.track_id)
-                case TrackClosed() | TrackMuted():
+                case TrackMuted():
+                    push(event.track_id)
                     self._front_end.close(event.track_id)
+                case TrackClosed():
+                    push(event.track_id)
+                    self._front_end.close(event.track_id)
+                    self._identities.pop(event.track_id, None)
+        for track_id in list(arrived):
+            push(track_id)
         return voices, self._front_end.take()
-
-    def _take_in(self, voices: Sequence[Voice], mix: Block | None) -> None:
-        for voice in voices:
-            if (identity := self._open_tracks.get(voice.track_id)) is not None:
-                self._voice_log.add(identity, voice)
-        if mix is not None:
-            self._transcriber.push(mix)
 
     async def _hear(self) -> None:
         """Turn what the engine hears into captions."""
@@ -214,10 +249,11 @@ class Session:
                         self._state_changed.set()
 
     def _caption(self, heard: Heard) -> None:
+        heard_at = self._utc_now()
         if heard.text:
             self._lag_ms = max(self._now_ms() - heard.end_ms, 0)
         for caption in self._assembler.hear(heard, self._voice_log.voice_in, self._speaker_of):
-            self._announcer.caption(caption)
+            self._announcer.caption(caption, heard_at)
 
     def _speaker_of(self, identity: str) -> Speaker:
         return self._speakers.get(identity, Speaker(identity, identity))
@@ -264,7 +300,7 @@ class Session:
         return "live", None
 
     def _coverage(self) -> float:
-        """The share of the audio so far that went to the engine."""
+        """The share of the audio so far that went to the engine, as if one spoke at a time."""
         sent_ms, lost_ms = self._transcriber.sent_ms, self._transcriber.unsent_ms + self._source.dropped_ms
         return sent_ms / (sent_ms + lost_ms) if sent_ms + lost_ms else 1.0
 
@@ -281,4 +317,5 @@ class Session:
             dropped_ms=self._source.dropped_ms,
             moved_ms=self._front_end.moved_ms,
             trimmed_ms=self._front_end.trimmed_ms,
+            dropped_events=self._announcer.dropped,
         )

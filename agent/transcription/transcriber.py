@@ -18,6 +18,7 @@ __all__ = ["EngineDown", "EngineUp", "Transcriber"]
 log = structlog.get_logger(__name__)
 
 FIRST_BACKOFF_S = 0.5
+PROVED_AFTER_S = 5.0  # an engine that refuses a connection does so sooner
 MAX_BACKOFF_S = 30.0
 
 
@@ -31,6 +32,23 @@ class EngineDown:
     """The engine's stream ended with an error; it is opened again after a while. `reason` is its type."""
 
     reason: str
+
+
+async def _with_proof(stream: stt.RecognizeStream) -> AsyncGenerator[stt.SpeechEvent | None, None]:
+    """The events of a stream; None before the first one where it has been open for long without failing."""
+    first = asyncio.ensure_future(anext(stream, None))
+    try:
+        await asyncio.wait((first,), timeout=PROVED_AFTER_S)
+        if not first.done():
+            yield None
+        if (event := await first) is None:
+            return
+        yield event
+        async for event in stream:
+            yield event
+    finally:
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
 
 
 class Transcriber:
@@ -50,11 +68,6 @@ class Transcriber:
         self._has_unflushed = False
         self.sent_ms = 0
         self.unsent_ms = 0
-
-    @property
-    def is_up(self) -> bool:
-        """Whether there is a stream that takes audio."""
-        return self._stream is not None
 
     def push(self, block: Block) -> None:
         """Send audio that follows what was sent before. Without a stream it is counted as unsent."""
@@ -90,32 +103,38 @@ class Transcriber:
                 self._stream.end_input()
 
     async def heard(self) -> AsyncGenerator[Heard | EngineUp | EngineDown, None]:
-        """Give what the engine hears, in session time, and its ups and downs. Ends after `finish`."""
+        """Give what the engine hears, in session time, and its ups and downs. Ends after `finish`.
+
+        After a failure the engine counts as up again when it says something, or has not failed for a while.
+        """
         backoff_s = FIRST_BACKOFF_S
+        is_proved = True
         while not self._finishing.is_set():
             self._map = StreamMap()
-            stream = self._engine.stream(conn_options=APIConnectOptions(max_retry=0))
-            self._stream = stream
+            reason = "ended"
             try:
-                yield EngineUp()
-                async for event in stream:
-                    backoff_s = FIRST_BACKOFF_S
-                    if (heard := self._place(event)) is not None:
-                        yield heard
-                reason = "ended"
+                self._stream = self._engine.stream(conn_options=APIConnectOptions(max_retry=0))
+                async with contextlib.aclosing(_with_proof(self._stream)) as events:
+                    async for event in events:
+                        backoff_s = FIRST_BACKOFF_S
+                        if not is_proved:
+                            is_proved = True
+                            yield EngineUp()
+                        if event is not None and (heard := self._place(event)) is not None:
+                            yield heard
             except Exception as error:  # noqa: BLE001  an engine may raise whatever its library raises
                 reason = type(error).__name__
-                log.warning(
-                    "engine.stream_failed", engine=self._engine.label, error=reason, retry_s=backoff_s
-                )
             finally:
-                self._stream = None
+                stream, self._stream = self._stream, None
                 self._has_unflushed = False
-                await stream.aclose()
+                if stream is not None:
+                    await stream.aclose()
             if (withdrawn := self._close_utterance()) is not None:
                 yield withdrawn
             if self._finishing.is_set():
                 return
+            log.warning("engine.stream_ended", engine=self._engine.label, reason=reason, retry_s=backoff_s)
+            is_proved = False
             yield EngineDown(reason)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(backoff_s):

@@ -10,7 +10,7 @@ from agent.values import SAMPLE_RATE_HZ, Samples
 
 
 class ScriptedSource:
-    """Gives each event at its second; ends after the last one, or when it is not told to end, never."""
+    """Gives each event at its second, those of one second together and in order; ends after the last one."""
 
     def __init__(self, script: Iterable[tuple[float, SourceEvent]], *, ends: bool = True) -> None:
         self._script = sorted(script, key=lambda item: item[0])
@@ -27,12 +27,20 @@ class ScriptedSource:
             self._is_started = True
             loop = asyncio.get_running_loop()
             started_s = loop.time()
+            moments: dict[float, list[SourceEvent]] = {}
             for at_s, event in self._script:
-                loop.call_at(started_s + at_s, self._inbox.put, self._timed(event, started_s + at_s))
+                moments.setdefault(at_s, []).append(self._timed(event, started_s + at_s))
+            for at_s, events in moments.items():
+                loop.call_at(started_s + at_s, self._put_all, events)
             if self._ends:
-                last_s = self._script[-1][0] if self._script else 0.0
-                loop.call_at(started_s + last_s + 0.001, self._inbox.put, Ended("script_over"))
+                loop.call_at(
+                    started_s + max(moments, default=0.0) + 0.001, self._put_all, [Ended("script_over")]
+                )
         return await self._inbox.take()
+
+    def _put_all(self, events: Iterable[SourceEvent]) -> None:
+        for event in events:
+            self._inbox.put(event)
 
     def _timed(self, event: SourceEvent, now_s: float) -> SourceEvent:
         if isinstance(event, AudioReceived):

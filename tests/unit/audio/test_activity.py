@@ -64,6 +64,26 @@ def test_voices_of_several_people_are_told_apart():
     assert log.voice_in(1_500, 1_800) == {"nora": pytest.approx(100), "felix": pytest.approx(200)}
 
 
+def test_who_is_heard_by_two_tracks_does_not_speak_twice():
+    log = log_of("nora", 0, 3_200)
+    for at in range(160, 3_200, WINDOW_MS):
+        log.add("nora", Voice("another track", at, at + WINDOW_MS, WINDOW_MS / 2))
+    assert log.voice_in(1_000, 1_500) == {"nora": pytest.approx(500)}
+
+
+def test_who_could_be_heard_and_was_silent_is_told_from_who_was_not_there():
+    log = log_of("nora", 0, 1_600)
+    for at in range(0, 1_600, WINDOW_MS):
+        log.add("omar", Voice("u", at, at + WINDOW_MS, 0.0))
+    assert log.voice_in(500, 900) == {"nora": pytest.approx(400), "omar": 0.0}
+
+
+def test_who_has_been_silent_for_long_is_forgotten():
+    log = log_of("omar", 0, 1_600)
+    log_of("nora", 0, 4 * KEEP_MS, log)
+    assert log.voice_in(0, 4 * KEEP_MS).keys() == {"nora"}
+
+
 def test_memory_of_a_long_session_is_bounded():
     log = log_of("nora", 0, 4 * KEEP_MS)
     assert log.voice_in(0, KEEP_MS) == {}

@@ -2,12 +2,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.audio.timeline import MAX_LEAD_MS, MAX_WAIT_MS, Timeline
+from agent.audio.timeline import MAX_LEAD_MS, MAX_WAIT_MS, MOST_LEAD_MS, QUIET, Timeline
 from agent.values import SAMPLES_PER_MS
 
 
-def audio(duration_ms: int) -> np.ndarray:
-    return np.ones(duration_ms * SAMPLES_PER_MS, np.int16)
+def audio(duration_ms: int, value: int = 1) -> np.ndarray:
+    return np.full(duration_ms * SAMPLES_PER_MS, value, np.int16)
 
 
 def opened(*tracks: str) -> Timeline:
@@ -35,17 +35,46 @@ def test_late_block_is_moved_behind_what_was_taken_and_loses_nothing():
     for at in range(1_050, 2_000, 50):
         timeline.place("b", audio(50), at)
     timeline.take(timeline.ready_ms())
-    late = timeline.place("a", audio(50), 2_000)
+    # A second of it arrives at once, as after a stall.
+    late = timeline.place("a", audio(1_000, QUIET), 2_000)
     assert late.start_ms == 1_950 - MAX_WAIT_MS
-    assert late.end_ms - late.start_ms == 50
+    assert late.end_ms - late.start_ms == 1_000
     assert timeline.moved_ms == late.start_ms - 1_000
+    assert timeline.trimmed_ms == 0
 
 
-def test_track_that_runs_ahead_of_its_arrival_is_trimmed_and_counted():
+def test_track_that_runs_ahead_of_its_arrival_is_brought_back_in_a_pause():
     timeline = opened("a")
-    blocks = [timeline.place("a", audio(50), 1_000) for _ in range(10)]
-    assert max(block.end_ms for block in blocks if block) == 1_000 + MAX_LEAD_MS
-    assert timeline.trimmed_ms == 10 * 50 - 50 - MAX_LEAD_MS
+    blocks = [timeline.place("a", audio(50, QUIET), 1_000) for _ in range(10)]
+    assert max(block.end_ms for block in blocks) == 1_450
+    assert timeline.trimmed_ms == 0
+    pause = timeline.place("a", audio(500, 0), 1_450)
+    assert timeline.trimmed_ms == 500 - MAX_LEAD_MS
+    assert pause.end_ms == 1_450 + MAX_LEAD_MS
+
+
+def test_track_that_never_pauses_does_not_run_ahead_for_ever():
+    timeline = opened("a")
+    for _ in range(100):
+        timeline.place("a", audio(50, QUIET), 1_000)
+    assert timeline.end_ms() <= 1_000 + MOST_LEAD_MS
+
+
+def test_hole_in_the_only_track_is_no_delay():
+    timeline = opened("a")
+    timeline.place("a", audio(50), 1_000)
+    timeline.take(timeline.ready_ms())
+    assert timeline.place("a", audio(50), 11_000).start_ms == 10_950
+
+
+def test_closing_every_track_leaves_nothing_waiting():
+    """Else a later block would be mixed behind a stretch of silence as long as the break."""
+    timeline = opened("a", "b")
+    timeline.place("a", audio(80), 1_030)
+    timeline.place("b", audio(50), 1_000)
+    timeline.close("a")
+    timeline.close("b")
+    assert timeline.ready_ms() == 1_030
 
 
 def test_stalled_track_does_not_hold_the_others_back():

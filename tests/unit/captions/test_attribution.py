@@ -1,5 +1,6 @@
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,9 +59,17 @@ def test_words_without_times_go_to_whom_has_the_most_voice():
     assert (run.identity, run.first, run.last) == ("felix", 0, 0)
 
 
-def test_words_without_any_voice_are_nobodys_rather_than_somebodys():
-    (run,) = attribute(words("la la", 0), 0, 600, voices())
-    assert (run.identity, run.confidence) == (UNKNOWN, 0.0)
+@pytest.mark.parametrize(
+    "silent", [voices(), voices(nora=[], felix=[]), voices(nora=[(0, 40)], felix=[(500, 520)])]
+)
+def test_words_without_any_voice_are_nobodys_rather_than_somebodys(silent):
+    (run,) = attribute(words("la la", 0), 0, 600, silent)
+    assert run.identity == UNKNOWN
+
+
+def test_words_that_only_one_can_have_said_are_theirs_even_if_hardly_heard():
+    (run,) = attribute(words("mm hmm", 0), 0, 600, voices(omar=[]))
+    assert (run.identity, run.confidence) == ("omar", 0.0)
 
 
 @given(

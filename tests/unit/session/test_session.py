@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from agent.ingest.meeting import load_meeting
 from agent.session.session import FINISH_TIMEOUT_S, STATE_INTERVAL_S
 from agent.session.source import (
     HeardAgain,
@@ -17,12 +18,14 @@ from agent.session.source import (
     UnheardReason,
 )
 from agent.values import Event, Speaker, Track
+from tests.support.meetings import INCIDENT_REVIEW
 from tests.support.scripted_source import ScriptedSource, audio, silence
 from tests.support.scripted_stt import Fail, Say, ScriptedSTT, speech
 from tests.support.virtual_session import Published, run_session
 
 NORA = Speaker("nora", "Nora")
 MICROPHONE = Track("mic-nora", NORA)
+OMARS = Track("mic-omar", Speaker("omar", "Omar"))
 
 
 def test_room_in_which_nobody_speaks_gives_states_and_no_captions():
@@ -163,18 +166,88 @@ def test_renamed_speaker_has_the_new_name_in_later_captions():
     assert [caption.speaker.name for caption in published.finals] == ["Nora", "Dr. Nora"]
 
 
-def test_words_of_somebody_who_has_just_left_keep_their_name():
+@pytest.mark.parametrize("block_ms", [50, 3_000])
+def test_words_of_somebody_who_has_just_left_keep_their_name(block_ms: int):
+    """Also where the last words and the leaving arrive together; Omar is there and silent."""
+    spoken = load_meeting(INCIDENT_REVIEW, sample_rate_hz=16_000, start_s=1.0, end_s=4.0).tracks["Nora"]
+    source = ScriptedSource(
+        [
+            (0, TrackOpened(OMARS)),
+            (0, TrackOpened(MICROPHONE)),
+            *audio("mic-omar", silence(3), start_s=0, block_ms=block_ms),
+            *audio("mic-nora", spoken, start_s=0, block_ms=block_ms),
+            (3.0, TrackClosed("mic-nora")),
+            (3.0, ParticipantLeft("nora")),
+        ]
+    )
+    script = [Say(99, speech("thanks for joining", start_s=0.3, final=True))]
+    published = run_session(source, lambda: ScriptedSTT(script))
+    assert published.finals[0].speaker == NORA
+    assert published.finals[0].confidence > 0.9
+
+
+def test_break_in_which_nobody_is_heard_is_not_sent_as_silence():
+    hour_s = 3_600
     source = ScriptedSource(
         [
             (0, TrackOpened(MICROPHONE)),
-            *audio("mic-nora", noise(1), start_s=0),
-            (1.01, TrackClosed("mic-nora")),
-            (1.01, ParticipantLeft("nora")),
+            (0, TrackOpened(OMARS)),
+            *audio("mic-nora", silence(1), start_s=0),
+            *audio("mic-omar", silence(1), start_s=0.03),
+            (1.04, TrackMuted("mic-nora")),
+            (1.04, TrackMuted("mic-omar")),
+            (hour_s, TrackUnmuted("mic-nora")),
+            *audio("mic-nora", silence(1), start_s=hour_s),
         ]
     )
-    script = [Say(99, speech("bye", start_s=0.2, final=True))]
+    published = run_session(source, ScriptedSTT)
+    assert 2_000 <= published.report.sent_ms <= 2_100
+
+
+def test_what_waits_for_a_late_track_is_still_sent_at_the_end():
+    source = ScriptedSource(
+        [
+            (0, TrackOpened(MICROPHONE)),
+            (0, TrackOpened(OMARS)),
+            *audio("mic-omar", silence(0.5), start_s=0),
+            *audio("mic-nora", silence(2), start_s=0),
+        ]
+    )
+    assert run_session(source, ScriptedSTT).report.sent_ms == 2_000
+
+
+def test_engine_that_cannot_even_open_a_stream_is_tried_again():
+    class Locked(ScriptedSTT):
+        refusals = 2
+
+        def stream(self, **options):
+            if self.refusals:
+                self.refusals -= 1
+                raise ValueError("no key")
+            return super().stream(**options)
+
+    source = ScriptedSource([(0, TrackOpened(MICROPHONE)), *audio("mic-nora", silence(12), start_s=0)])
+    script = [Say(1.0, speech("at last", start_s=0.2, final=True))]
+    published = run_session(source, lambda: Locked(script))
+    assert [caption.text for caption in published.finals] == ["at last"]
+    captions = [state["captions"] for state in published.states]
+    assert captions[captions.index("degraded") + 1] == "live"
+
+
+def test_engine_that_refuses_every_connection_is_degraded_throughout():
+    source = ScriptedSource([(0, TrackOpened(MICROPHONE)), *audio("mic-nora", silence(20), start_s=0)])
+    published = run_session(source, lambda: ScriptedSTT(*([Fail(0.0)] for _ in range(50))))
+    captions = [state["captions"] for state in published.states]
+    assert captions.count("live") <= 1
+    assert captions[:-1].count("degraded") >= 2
+
+
+def test_engine_that_breaks_while_it_finishes_ends_the_session_all_the_same():
+    script = [Say(0.5, speech("lost", start_s=0.1)), Fail(99)]
+    source = ScriptedSource([(0, TrackOpened(MICROPHONE)), *audio("mic-nora", silence(1), start_s=0)])
     published = run_session(source, lambda: ScriptedSTT(script))
-    assert published.finals[0].speaker == NORA
+    assert published.captions[-1].text == ""
+    assert published.report.ended_by == "script_over"
 
 
 def test_fault_of_a_part_ends_the_session_with_that_fault():
