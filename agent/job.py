@@ -5,6 +5,7 @@ once for all rooms.
 """
 
 import asyncio
+import contextlib
 import os
 import uuid
 from dataclasses import asdict
@@ -27,6 +28,7 @@ __all__ = ["LEAVE_TIMEOUT_S", "enter", "leave", "prewarm"]
 log = structlog.get_logger(__name__)
 
 LEAVE_TIMEOUT_S = 30.0  # more than a session takes to give out its last finals
+CLOSE_TIMEOUT_S = 2.0
 FIRST_EPOCH = 1
 
 ENGINE = "engine"
@@ -88,6 +90,9 @@ async def _live(context: JobContext, source: RoomSource, publisher: RoomPublishe
         # The job ends with the session; who dispatched it sees the room without its agent.
         log.exception("session.failed")
     finally:
-        await source.aclose()
-        await context.proc.userdata[ENGINE].aclose()
+        # First of all, so that nothing below can keep the job alive.
         context.shutdown("session ended")
+        await source.aclose()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await context.proc.userdata[ENGINE].aclose()

@@ -23,6 +23,7 @@ FULL = 1.0
 # LiveKit gives no job to a worker that reports 0.7 or more, whatever the worker's own threshold says.
 MOST_LOAD_BELOW_FULL = 0.69
 INITIALIZE_TIMEOUT_S = 60.0  # several models being loaded at once on a busy machine
+STOP_TIMEOUT_S = job.LEAVE_TIMEOUT_S + 3.0  # then its processes end with it
 GRACE_S = 2.0  # so that a job's own time is over before it is killed
 RETRY_FOR_EVER = 1_000_000_000
 
@@ -104,14 +105,11 @@ async def run_worker(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then end the sessions and return.
 
     Raises:
-        ConfigError: The speech engine that the settings name cannot be had; nothing was started.
+        ConfigError: The speech engine or the port that the settings name cannot be had.
     """
     configure_logs(settings.log.level, settings.log.format)
     _own_the_environment()
-    try:
-        load_engine(settings.stt.engines[0], settings.stt)
-    except EngineError as error:
-        raise ConfigError(str(error)) from error
+    await asyncio.to_thread(_try_engine, settings)
     server = build_server(settings)
     server.on("worker_registered", lambda *_: log.info("worker.ready", max_jobs=settings.worker.max_jobs))
     stop = asyncio.Event()
@@ -124,10 +122,27 @@ async def run_worker(settings: Settings) -> None:
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():
             log.info("worker.stopping", sessions=len(server.active_jobs))
-            await server.aclose()
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await server.aclose()
         await serving
+    except TimeoutError:
+        log.error("worker.stop_timed_out", waited_s=STOP_TIMEOUT_S)
+    except OSError as error:
+        where = f"{settings.worker.health_host}:{settings.worker.health_port}"
+        raise ConfigError(
+            f"config: worker.health_host and worker.health_port {where} cannot be used: {error.strerror}; "
+            "0 takes any free port"
+        ) from error
     finally:
         stopping.cancel()
+
+
+def _try_engine(settings: Settings) -> None:
+    """Find out before any room does whether the engine works."""
+    try:
+        load_engine(settings.stt.engines[0], settings.stt).prewarm()
+    except EngineError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _own_the_environment() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -25,6 +26,7 @@ AGENT_IDENTITY_PREFIX = "agent-"  # of the identities that livekit-agents gives
 TOKEN_LIFE = timedelta(hours=6)  # to join; who is in stays in
 REQUEST_S = 5.0  # it takes 5 ms on one machine
 POLL_S = 0.2
+LOST_AFTER_S = 10.0  # a worker takes a dispatch within three seconds; a cold process joins in as many
 
 
 class Rooms:
@@ -80,6 +82,9 @@ class Rooms:
     async def ensure_dispatched(self, room: str) -> bool:
         """Ask the agent into a room that is there, unless it has been asked. Tells whether it was asked now.
 
+        LiveKit drops a dispatch that no worker takes at once, but goes on listing it: one that is old, in a
+        room without our agent, is lost and asked for anew.
+
         A room that is not there yet needs none of this. Who joins calls it afterwards, so that nobody can
         have created the room without asking in between.
 
@@ -93,7 +98,10 @@ class Rooms:
             if not found.rooms:
                 return False
             dispatches = await self._api.agent_dispatch.list_dispatch(room)
-            if any(dispatch.agent_name == self._agent_name for dispatch in dispatches):
+            asked_at_s = [d.state.created_at / 1e9 for d in dispatches if d.agent_name == self._agent_name]
+            if asked_at_s and time.time() - max(asked_at_s) < LOST_AFTER_S:
+                return False
+            if asked_at_s and await self.agent_is_in(room):
                 return False
             request = api.CreateAgentDispatchRequest(agent_name=self._agent_name, room=room)
             await self._api.agent_dispatch.create_dispatch(request)

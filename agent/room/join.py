@@ -25,6 +25,8 @@ async def join(room: rtc.Room, url: str, token: str, *, auto_subscribe: bool = F
             await asyncio.shield(connecting)
     except TimeoutError:
         connecting.cancel()
+        await asyncio.wait((connecting,), timeout=LEAVE_S)
+        await leave(room)
         raise LiveKitError(f"LiveKit at {url} lets us not in within {JOIN_S:g} s; see its log") from None
     except asyncio.CancelledError:
         # The SDK goes on connecting; the server would show somebody who is not there.

@@ -179,7 +179,10 @@ class Player:
 
     async def leave(self) -> None:
         """Everybody leaves. Idempotent."""
-        await asyncio.gather(*(talker.leave() for talker in self.talkers.values()))
+        leaving = (talker.leave() for talker in self.talkers.values())
+        for failure in await asyncio.gather(*leaving, return_exceptions=True):
+            if failure is not None:
+                raise failure
 
     async def __aenter__(self) -> Self:
         return self

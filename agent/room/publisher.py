@@ -10,6 +10,7 @@ from livekit import rtc
 
 from agent.captions.outbox import Outbox
 from agent.captions.protocol import EVENTS_TOPIC, encode
+from agent.room.microphone import heard_track
 from agent.values import Caption, Event
 
 __all__ = ["TRANSCRIPTION_TOPIC", "RoomPublisher"]
@@ -48,15 +49,24 @@ class RoomPublisher:
     async def __aexit__(self, *_: object) -> None:
         if self._texting is None:
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._texts_emptied.wait()
-        self._texting.cancel()
-        await asyncio.wait((self._texting,))
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await self._texts_emptied.wait()
+        finally:
+            self._texting.cancel()
+            await asyncio.wait((self._texting,))
 
     async def publish(self, event: Event) -> None:
         """Send an event on the data channel; a caption is also queued as a text stream."""
-        await self._send(self._room.local_participant.publish_data(encode(event), topic=EVENTS_TOPIC))
+        publishing = self._room.local_participant.publish_data(encode(event), topic=EVENTS_TOPIC)
+        if await self._send(publishing):
+            self._failed_in_a_row = 0
+        else:
+            self._failed_in_a_row += 1
+            # One or two fail at the end of every room that closes before we know.
+            if self._failed_in_a_row == WORTH_A_WARNING:
+                log.warning("room.events_cannot_be_sent")
         if event.caption is not None:
             self._texts.put(event)
             self._texts_emptied.clear()
@@ -77,12 +87,13 @@ class RoomPublisher:
 
     async def _send_text(self, caption: Caption) -> None:
         speaker = self._room.remote_participants.get(caption.speaker.identity)
+        track = heard_track(speaker) if speaker else None
         attributes = {
             "lk.segment_id": caption.id,
             "lk.transcription_final": "true" if caption.is_final else "false",
         }
-        if (track_id := _microphone(speaker)) is not None:
-            attributes["lk.transcribed_track_id"] = track_id
+        if track is not None:
+            attributes["lk.transcribed_track_id"] = track.sid
         writer = await self._room.local_participant.stream_text(
             topic=TRANSCRIPTION_TOPIC,
             attributes=attributes,
@@ -92,27 +103,13 @@ class RoomPublisher:
         await writer.write(caption.text)
         await writer.aclose()
 
-    async def _send(self, sending: Coroutine[Any, Any, None]) -> None:
-        """Send within a limit; a room that is closed or away costs a count, not the session."""
+    async def _send(self, sending: Coroutine[Any, Any, None]) -> bool:
+        """Send within a limit; tells whether it went. A closed room costs a count, not the session."""
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
                 await sending
-            self._failed_in_a_row = 0
         except Exception as error:  # noqa: BLE001  the SDK raises bare exceptions of several kinds here
             self.failed += 1
-            self._failed_in_a_row += 1
-            # One or two fail at the end of every room that closes before we know.
-            if self._failed_in_a_row == WORTH_A_WARNING:
-                log.warning("room.sends_fail", error=type(error).__name__)
-
-
-def _microphone(speaker: rtc.RemoteParticipant | None) -> str | None:
-    """The track that a speaker is heard by."""
-    if speaker is None:
-        return None
-    tracks = [
-        publication.sid
-        for publication in speaker.track_publications.values()
-        if publication.source == rtc.TrackSource.SOURCE_MICROPHONE
-    ]
-    return tracks[-1] if tracks else None
+            log.debug("room.send_failed", error=type(error).__name__)
+            return False
+        return True

@@ -15,6 +15,7 @@ from livekit import rtc
 from livekit.rtc.room import EventTypes
 
 from agent.config import Room as RoomSettings
+from agent.room.microphone import heard_track
 from agent.session.source import (
     AudioReceived,
     Ended,
@@ -39,6 +40,7 @@ log = structlog.get_logger(__name__)
 
 FRAME_MS = 50  # each frame goes to every stream of the process: at 10 ms thirty tracks saturate a core
 NOT_PERMITTED_AFTER_S = 3.0  # no event tells that a publisher does not let us subscribe
+READ_AGAIN_AFTER_S = 1.0
 CLOSE_TIMEOUT_S = 2.0
 
 # Everything after which the room may be another one.
@@ -143,16 +145,16 @@ class RoomSource:
         """Bring what is heard in line with the room. Idempotent."""
         if not self._is_started or self._is_closed:
             return
-        self._settle_presence()
         wanted = {publication.sid: (publication, speaker) for publication, speaker in self._wanted()}
         for sid in [sid for sid in self._ears if sid not in wanted]:
             ear = self._ears.pop(sid)
             self._close(ear)
             if self._is_published(ear):
                 ear.publication.set_subscribed(False)
+        self._settle_presence()
         for sid, (publication, speaker) in wanted.items():
             ear = self._ears.setdefault(sid, _Ear(publication, Track(sid, speaker)))
-            ear.publication = publication
+            ear.publication, ear.track = publication, Track(sid, speaker)
             self._settle_ear(ear)
         self._settle_unheard()
 
@@ -185,14 +187,8 @@ class RoomSource:
             sources.append(rtc.TrackSource.SOURCE_SCREENSHARE_AUDIO)
         for participant in self._people():
             for source in sources:
-                publications = [
-                    publication
-                    for publication in participant.track_publications.values()
-                    if publication.kind == rtc.TrackKind.KIND_AUDIO and publication.source == source
-                ]
-                unmuted = [publication for publication in publications if not publication.muted]
-                if publications:
-                    yield (unmuted or publications)[-1], _speaker(participant)
+                if (publication := heard_track(participant, source)) is not None:
+                    yield publication, _speaker(participant)
 
     def _settle_ear(self, ear: _Ear) -> None:
         now_s = asyncio.get_running_loop().time()
@@ -226,7 +222,7 @@ class RoomSource:
             self._close(ear)
         task = asyncio.create_task(self._pump(ear.track.id, track), name=f"room.read.{ear.track.id}")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._on_reader_done)
         ear.reader = _Reader(track, task)
         self._inbox.put(TrackUnmuted(ear.track.id) if ear.is_open else TrackOpened(ear.track))
         ear.is_open = True
@@ -241,6 +237,17 @@ class RoomSource:
                 self._inbox.put(AudioReceived(track_id, samples, loop.time()))
         finally:
             await stream.aclose()
+
+    def _on_reader_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or self._is_closed:
+            return
+        # A stream has no end of its own, so this is a fault: close the track, and try again a little later.
+        log.warning("room.track_failed", error=type(task.exception()).__name__)
+        for ear in self._ears.values():
+            if ear.reader is not None and ear.reader.task is task:
+                self._close(ear)
+        self._look_again(READ_AGAIN_AFTER_S)
 
     def _mute(self, ear: _Ear) -> None:
         if ear.reader is not None:
@@ -260,8 +267,11 @@ class RoomSource:
 
     def _settle_unheard(self) -> None:
         """Say who has an open microphone that cannot be heard, and look again when that may change."""
+        if self._room.connection_state != rtc.ConnectionState.CONN_CONNECTED:
+            return  # it is we who are away
         now_s = asyncio.get_running_loop().time()
         unheard: dict[str, UnheardReason] = {}
+        waits_s: list[float] = []
         for ear in self._ears.values():
             if ear.publication.muted:
                 continue
@@ -272,7 +282,9 @@ class RoomSource:
                 if left_s <= 0:
                     unheard[identity] = UnheardReason.NOT_PERMITTED
                 else:
-                    self._look_again(left_s)
+                    waits_s.append(left_s)
+        if waits_s:
+            self._look_again(min(waits_s))
         for identity in [identity for identity in self._unheard if identity not in unheard]:
             self._inbox.put(HeardAgain(identity))
         for identity, reason in unheard.items():

@@ -17,6 +17,7 @@ from agent.room.dispatch import Rooms
 from agent.room.join import join
 
 LIMIT_S = 30.0
+AGENT_NAME = "nobody-but-a-test"
 
 
 class HiddenAgent:
@@ -77,6 +78,8 @@ def environment(livekit: LocalLiveKit, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("LIVEKIT_URL", livekit.url)
     monkeypatch.setenv("LIVEKIT_API_KEY", livekit.api_key)
     monkeypatch.setenv("LIVEKIT_API_SECRET", livekit.api_secret)
+    # No worker comes by this name, whatever else runs beside.
+    monkeypatch.setenv("ROOMSCRIBE_DISPATCH__AGENT_NAME", AGENT_NAME)
 
 
 @pytest.fixture

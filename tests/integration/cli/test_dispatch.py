@@ -6,7 +6,7 @@ from agent.config import load_settings
 from agent.errors import LiveKitError
 from agent.room.dispatch import ROLE_ATTRIBUTE, Rooms
 from agent.room.player import Talker
-from tests.integration.cli.conftest import HiddenAgent
+from tests.integration.cli.conftest import AGENT_NAME, HiddenAgent
 
 
 def test_a_token_lets_a_person_in_and_never_hides_them(livekit: LocalLiveKit, rooms: Rooms) -> None:
@@ -16,7 +16,7 @@ def test_a_token_lets_a_person_in_and_never_hides_them(livekit: LocalLiveKit, ro
     assert (claims.identity, claims.name) == ("ada", "Ada")
     assert claims.attributes == {ROLE_ATTRIBUTE: "host"}
     assert claims.room_config is not None
-    assert [agent.agent_name for agent in claims.room_config.agents] == ["roomscribe"]
+    assert [agent.agent_name for agent in claims.room_config.agents] == [AGENT_NAME]
     assert claims.video is not None
     assert claims.video.room == "r"
     assert not claims.video.hidden
@@ -49,7 +49,7 @@ async def test_the_agent_is_asked_once_into_a_room_that_was_there_before(
     assert await rooms.ensure_dispatched(room_name)
     assert not await rooms.ensure_dispatched(room_name)
     dispatches = await server.agent_dispatch.list_dispatch(room_name)
-    assert [dispatch.agent_name for dispatch in dispatches if dispatch.agent_name] == ["roomscribe"]
+    assert [dispatch.agent_name for dispatch in dispatches if dispatch.agent_name] == [AGENT_NAME]
 
 
 async def test_in_automatic_mode_nobody_is_asked(

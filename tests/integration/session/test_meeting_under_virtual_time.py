@@ -36,13 +36,7 @@ def published() -> Published:
 
 def test_same_recording_gives_the_same_events_at_the_same_times(published):
     again = run_session(RecordedSource(meeting(54, 65).tracks), new_engine)
-    assert [(at, kind, without_wall_time(body)) for at, kind, body in again.comparable()] == [
-        (at, kind, without_wall_time(body)) for at, kind, body in published.comparable()
-    ]
-
-
-def without_wall_time(body: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in body.items() if key != "at"}
+    assert again.comparable() == published.comparable()
 
 
 def test_speakers_who_leave_no_pause_between_them_are_told_apart(published):
@@ -53,10 +47,11 @@ def test_speakers_who_leave_no_pause_between_them_are_told_apart(published):
 
 
 def test_partials_are_shown_before_their_final_and_no_faster_than_four_a_second(published):
-    for final in published.finals[:3]:
-        earlier = [c for c in published.captions if c.id == final.id and not c.is_final]
-        assert earlier or final.revision == 1
-    assert any(not caption.is_final for caption in published.captions)
+    first_shown = {}
+    for caption in published.captions:
+        first_shown.setdefault(caption.id, caption.is_final)
+    shown_first_as_partials = [id_ for id_, is_final in first_shown.items() if not is_final]
+    assert len(shown_first_as_partials) >= len(published.finals) / 2
     times = [at for at, event in published.events if event.caption and not event.caption.is_final]
     assert all(later - earlier > 0.249 for earlier, later in itertools.pairwise(times))
 
