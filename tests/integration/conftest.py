@@ -14,6 +14,7 @@ from tests.support.worker import RunningWorker
 
 LOGS = pytest.StashKey[Path]()
 LOG_LINES_SHOWN = 40
+LOG_LINE_CHARS = 300  # livekit-server logs whole session descriptions
 
 # Rooms of tests are closed early, so that none of them is a burden to the next test.
 EMPTY_TIMEOUT_S = 10
@@ -40,7 +41,9 @@ def pytest_runtest_makereport(
         for log in sorted(logs.iterdir()):
             if log.stat().st_mtime >= call.start:
                 lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-                report.sections.append((log.name, "\n".join(lines[-LOG_LINES_SHOWN:])))
+                report.sections.append(
+                    (log.name, "\n".join(line[:LOG_LINE_CHARS] for line in lines[-LOG_LINES_SHOWN:]))
+                )
     return report
 
 

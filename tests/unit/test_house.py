@@ -108,3 +108,23 @@ class TestCheckLinks:
         (tmp_path / "b c.md").write_text("", encoding="utf-8")
 
         assert self.check(tmp_path).returncode == 0
+
+
+# Frames are what the STT interface takes, so these may make, resample and read them.
+USES_FRAMES = {"agent/transcription/transcriber.py", "agent/cli/doctor.py", "plugins/stt/whisper/engine.py"}
+FRAMES = {"AudioFrame", "AudioResampler", "AudioResamplerQuality", "combine_audio_frames"}
+IMPORTS_RTC = re.compile(r"^\s*(from livekit import .*\brtc\b|(from|import) livekit\.rtc)", re.MULTILINE)
+
+
+def test_only_the_room_package_knows_rooms_tracks_and_streams_of_livekit() -> None:
+    """Import contracts cannot say this, since they see external packages as one."""
+    sources = {
+        str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+        for package in ("agent", "plugins")
+        for path in (ROOT / package).rglob("*.py")
+    }
+    users = {name for name, text in sources.items() if IMPORTS_RTC.search(text)}
+
+    assert {user for user in users if not user.startswith("agent/room/")} == USES_FRAMES
+    for user in USES_FRAMES:
+        assert set(re.findall(r"\brtc\.(\w+)", sources[user])) <= FRAMES

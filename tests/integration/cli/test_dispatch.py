@@ -4,9 +4,10 @@ from livekit import api
 from agent.cli.local_livekit import LocalLiveKit
 from agent.config import load_settings
 from agent.errors import LiveKitError
+from agent.room import dispatch
 from agent.room.dispatch import ROLE_ATTRIBUTE, Rooms
 from agent.room.player import Talker
-from tests.integration.cli.conftest import AGENT_NAME, HiddenAgent
+from tests.integration.cli.conftest import AGENT_NAME, HiddenAgent, until_in
 
 
 def test_a_token_lets_a_person_in_and_never_hides_them(livekit: LocalLiveKit, rooms: Rooms) -> None:
@@ -49,7 +50,34 @@ async def test_the_agent_is_asked_once_into_a_room_that_was_there_before(
     assert await rooms.ensure_dispatched(room_name)
     assert not await rooms.ensure_dispatched(room_name)
     dispatches = await server.agent_dispatch.list_dispatch(room_name)
-    assert [dispatch.agent_name for dispatch in dispatches if dispatch.agent_name] == [AGENT_NAME]
+    assert [one.agent_name for one in dispatches if one.agent_name] == [AGENT_NAME]
+
+
+async def test_agent_whose_dispatch_nobody_took_is_asked_anew(
+    rooms: Rooms, room_name: str, server: api.LiveKitAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when somebody watches a room before Roomscribe runs."""
+    await server.room.create_room(api.CreateRoomRequest(name=room_name))
+    assert await rooms.ensure_dispatched(room_name)
+    monkeypatch.setattr(dispatch, "LOST_AFTER_S", 0.0)
+
+    assert await rooms.ensure_dispatched(room_name)
+
+
+async def test_agent_that_is_in_the_room_is_not_asked_anew(
+    rooms: Rooms,
+    room_name: str,
+    server: api.LiveKitAPI,
+    hidden_agent: HiddenAgent,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await server.room.create_room(api.CreateRoomRequest(name=room_name))
+    assert await rooms.ensure_dispatched(room_name)
+    await hidden_agent.join(room_name)
+    await until_in(server, room_name, "agent-")
+    monkeypatch.setattr(dispatch, "LOST_AFTER_S", 0.0)
+
+    assert not await rooms.ensure_dispatched(room_name)
 
 
 async def test_in_automatic_mode_nobody_is_asked(
