@@ -11,7 +11,8 @@ from livekit.agents import AgentServer, JobRequest, WorkerPermissions
 
 from agent import job
 from agent.config import Settings
-from agent.errors import ConfigError, EngineError
+from agent.errors import ConfigError, EngineError, LiveKitError
+from agent.room.dispatch import Rooms
 from agent.telemetry.logs import configure_logs
 from plugins.stt import engine_modules, load_engine
 
@@ -112,6 +113,7 @@ async def run_worker(settings: Settings) -> None:
     await asyncio.to_thread(_try_engine, settings)
     server = build_server(settings)
     server.on("worker_registered", lambda *_: log.info("worker.ready", max_jobs=settings.worker.max_jobs))
+    await _say_if_away(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
@@ -135,6 +137,15 @@ async def run_worker(settings: Settings) -> None:
         ) from error
     finally:
         stopping.cancel()
+
+
+async def _say_if_away(settings: Settings) -> None:
+    """Say in a sentence what is wrong with the server or the key; the SDK says the rest, and tries again."""
+    async with Rooms(settings) as rooms:
+        try:
+            await rooms.ping()
+        except LiveKitError as error:
+            log.warning("livekit.away", problem=str(error))
 
 
 def _try_engine(settings: Settings) -> None:

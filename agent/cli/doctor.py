@@ -43,12 +43,18 @@ def doctor(
 ) -> None:
     """Check that Roomscribe can work here.
 
-    Ends with exit code 0 if it can, 1 if not, and 2 if the settings are unusable.
+    Ends with exit code 0 if it can and 1 if not.
     """
     from agent.cli.running import run
     from agent.config import load_settings
+    from agent.errors import ConfigError
 
-    checks = run(look(load_settings(context.obj)))
+    try:
+        settings = load_settings(context.obj)
+    except ConfigError as error:
+        checks = [Check("settings", "failed", str(error), "nothing else can be checked before")]
+    else:
+        checks = run(look(settings))
     has_failed = any(check.outcome == "failed" for check in checks)
     if as_json:
         found = [{**asdict(check), "ok": check.outcome != "failed"} for check in checks]
@@ -147,9 +153,7 @@ async def check_engine(name: str, settings: "Stt") -> Check:
             "engine", "failed", f"{name} is not ready after {ENGINE_S:g} s", "free some processor time"
         )
     except EngineError as error:
-        return Check(
-            "engine", "failed", str(error), "set stt.engines (ROOMSCRIBE_STT__ENGINES) to one that works"
-        )
+        return Check("engine", "failed", str(error), "agent.toml explains the settings under [stt]")
     except Exception as error:  # noqa: BLE001  an engine of somebody else's may raise anything
         return Check("engine", "failed", f"{name}: {error or type(error).__name__}", "see its documentation")
     return Check("engine", "ok", f"{name} loads and runs, {time.monotonic() - started_s:.1f} s")

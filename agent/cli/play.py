@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from agent.config import Settings
     from agent.ingest.meeting import Meeting
-    from agent.room.player import Playback
+    from agent.room.player import Playback, Player
 
 __all__ = ["play"]
 
@@ -67,7 +67,7 @@ async def _play(settings: "Settings", meeting: "Meeting", room: str, console: "C
                 markup=False,
             )
         async with _progress(meeting, playback, console):
-            await playback.run()
+            await _until_spoken(player, playback, room)
         await asyncio.sleep(LAST_CAPTIONS_S)
     if playback.skipped_s:
         console.print(
@@ -75,6 +75,25 @@ async def _play(settings: "Settings", meeting: "Meeting", room: str, console: "C
             style="yellow",
             markup=False,
         )
+
+
+async def _until_spoken(player: "Player", playback: "Playback", room: str) -> None:
+    from agent.errors import LiveKitError
+
+    speaking = asyncio.create_task(playback.run(), name="play.speak")
+    leaving = asyncio.create_task(player.wait_disconnected(), name="play.disconnected")
+    try:
+        await asyncio.wait((speaking, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not speaking.done():
+            raise LiveKitError(
+                f"the connection to {room} ended after {playback.position_s:.0f} s: the room was closed, or "
+                "LiveKit is gone"
+            )
+        speaking.result()
+    finally:
+        for task in (speaking, leaving):
+            task.cancel()
+        await asyncio.wait((speaking, leaving))
 
 
 @asynccontextmanager

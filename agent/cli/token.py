@@ -32,7 +32,11 @@ def token(
     """
     from agent.cli.running import run
     from agent.config import load_settings
+    from agent.errors import InputError
 
+    for option, value in (("ROOM", room), ("--identity", identity)):
+        if not value.strip():
+            raise InputError(f"{option} is empty; give a name")
     settings = load_settings(context.obj, require_livekit=True)
     typer.echo(run(_token(settings, room, identity, name, role)))
 

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
     from agent.cli.child import Child
     from agent.cli.local_livekit import LocalLiveKit
     from agent.config import Settings
@@ -58,10 +60,9 @@ async def _up(settings: "Settings", config: Path | None, with_livekit: bool, has
         require_livekit_server()
         api_key = settings.livekit.api_key if has_keys else DEVELOPMENT_KEY
         api_secret = settings.livekit.api_secret.get_secret_value() if has_keys else DEVELOPMENT_SECRET
-        start_livekit = partial(
+        start_livekit: Callable[[], Awaitable[LocalLiveKit]] = partial(
             _start_livekit, _local_port(settings), _livekit_log(settings.data_dir), api_key, api_secret
         )
-        programs.insert(0, Program("livekit-server", start_livekit))
         variables = {
             "LIVEKIT_URL": settings.livekit.url,
             "LIVEKIT_API_KEY": api_key,
@@ -69,10 +70,28 @@ async def _up(settings: "Settings", config: Path | None, with_livekit: bool, has
         }
         environment.update(variables)
         if not has_keys:
+            start_livekit = _explaining(start_livekit, variables)
+        programs.insert(0, Program("livekit-server", start_livekit))
+    await Supervisor(programs, _say).run(stop)
+
+
+def _explaining(
+    start: "Callable[[], Awaitable[LocalLiveKit]]", variables: "Mapping[str, str]"
+) -> "Callable[[], Awaitable[LocalLiveKit]]":
+    """Say once, when the server runs, what other terminals need to use it."""
+    is_said = False
+
+    async def start_and_say() -> "LocalLiveKit":
+        nonlocal is_said
+        server = await start()
+        if not is_said:
+            is_said = True
             _say("no key is set, so it is one that everybody knows; in other terminals:")
             for name, value in variables.items():
                 typer.echo(f"  export {name}={value}")
-    await Supervisor(programs, _say).run(stop)
+        return server
+
+    return start_and_say
 
 
 def _local_port(settings: "Settings") -> int:

@@ -1,5 +1,6 @@
 """`roomscribe watch`: the captions of a room in the terminal."""
 
+import asyncio
 import json
 import sys
 import uuid
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from agent.cli.transcript import Line, Notice
     from agent.config import Settings
+    from agent.room.dispatch import Rooms
     from agent.room.viewer import ReceivedEvent
 
 __all__ = ["watch"]
@@ -22,6 +24,7 @@ __all__ = ["watch"]
 # Told apart on dark and on light backgrounds.
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red", "bright_cyan", "bright_magenta")
 NAME_WIDTH = 16
+AGENT_S = 10.0  # a cold process takes three
 # Why a connection ends when the room is over, or we left it.
 ROOM_CLOSED = {"room_deleted", "room_closed", "left", "client_initiated"}
 
@@ -54,10 +57,26 @@ async def _watch(settings: "Settings", room: str, name: str, as_json: bool) -> N
             await rooms.ping()
             await viewer.join(settings.livekit.url, rooms.token(room, identity, name=name))
             await rooms.ensure_dispatched(room)
-            async for event in viewer.events():
-                printer.show(event)
+            missing = asyncio.create_task(_say_if_missing(rooms, room), name="watch.missing")
+            try:
+                async for event in viewer.events():
+                    printer.show(event)
+            finally:
+                missing.cancel()
+                await asyncio.wait((missing,))
     if viewer.closed_reason not in ROOM_CLOSED:
         raise LiveKitError(f"the connection to {room} ended: {viewer.closed_reason}; see the log of LiveKit")
+
+
+async def _say_if_missing(rooms: "Rooms", room: str) -> None:
+    from agent.errors import LiveKitError
+
+    try:
+        if not await rooms.wait_for_agent(room, AGENT_S):
+            hint = "is `roomscribe up` or `roomscribe worker` running? Once it is, watch again."
+            typer.echo(f"watch: the agent is not in {room} after {AGENT_S:g} s; {hint}", err=True)
+    except LiveKitError as error:
+        typer.echo(f"watch: {error}", err=True)
 
 
 class _Printer(Protocol):

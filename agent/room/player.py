@@ -60,6 +60,8 @@ class Talker:
     def __init__(self, room: rtc.Room) -> None:
         self._room = room
         self._microphones: list[Microphone] = []
+        self.disconnected = asyncio.Event()
+        room.on("disconnected", lambda _: self.disconnected.set())
 
     @classmethod
     async def join(cls, url: str, token: str) -> Self:
@@ -176,6 +178,15 @@ class Player:
                 raise failure
         microphones = {await talker.publish(): tracks[identity] for identity, talker in self.talkers.items()}
         return Playback(microphones)
+
+    async def wait_disconnected(self) -> None:
+        """Wait until somebody is out of the room, because it closed or the server is gone."""
+        waiting = [asyncio.create_task(talker.disconnected.wait()) for talker in self.talkers.values()]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
 
     async def leave(self) -> None:
         """Everybody leaves. Idempotent."""

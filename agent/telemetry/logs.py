@@ -13,8 +13,13 @@ from structlog.typing import EventDict, WrappedLogger
 
 __all__ = ["configure_logs", "configure_structlog"]
 
-# What livekit-agents leaves in the records of its jobs' processes.
-LEFTOVERS = ("message",)
+LEFTOVERS = ("message",)  # what livekit-agents leaves in the records of its jobs' processes
+LIBRARIES = ("livekit", "livekit.agents")
+LIBRARY_CHATTER = (
+    "event loop blocked for",  # whenever the machine is busy for 100 ms
+    "livekit_ffi::server:279",  # handles that it drops itself at the end
+    "livekit::rtc_engine::rtc_session:704",  # the end of every connection
+)
 
 
 def configure_structlog() -> None:
@@ -49,6 +54,8 @@ def configure_logs(
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     handler = logging.StreamHandler(sys.stderr)
+    if level != "debug":
+        handler.addFilter(_is_worth_a_line)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
@@ -68,6 +75,11 @@ def configure_logs(
     # Its lower levels print every signalling message.
     logging.getLogger("livekit").setLevel(logging.WARNING if level != "debug" else logging.INFO)
     logging.getLogger("livekit.agents").setLevel(level.upper())
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Whether a record tells an operator anything; `debug` shows all of them."""
+    return not record.getMessage().startswith(LIBRARY_CHATTER) if record.name in LIBRARIES else True
 
 
 def _drop_leftovers(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:

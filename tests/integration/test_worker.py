@@ -81,8 +81,8 @@ async def test_worker_that_is_there_before_livekit_says_so_and_waits_for_it(
         ({"ROOMSCRIBE_DISPATCH__MODE": "sometimes"}, 2, ["dispatch.mode", "sometimes", "automatic"]),
         ({"LIVEKIT_API_SECRET": ""}, 2, ["livekit.api_secret", "LIVEKIT_API_SECRET"]),
         ({"ROOMSCRIBE_STT__ENGINES": "depgram"}, 2, ["stt.engines", "depgram", "whisper"]),
-        ({"ROOMSCRIBE_STT__WHISPER__MODEL": "tinny"}, 2, ["tinny", "tiny.en"]),
-        ({"ROOMSCRIBE_STT__LANGUAGE": "de"}, 2, ["language", "de", "en"]),
+        ({"ROOMSCRIBE_STT__WHISPER__MODEL": "tinny"}, 2, ["stt.whisper.model", "tinny", "tiny.en"]),
+        ({"ROOMSCRIBE_STT__LANGUAGE": "de"}, 2, ["stt.language", "de", "en"]),
         ({"ROOMSCRIBE_WORKER__HEALTH_HOST": "192.0.2.1"}, 2, ["worker.health_host", "192.0.2.1"]),
     ],
 )

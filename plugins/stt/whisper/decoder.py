@@ -87,7 +87,7 @@ class WhisperDecoder:
             )
         except (RuntimeError, ValueError) as error:
             raise EngineError(
-                f'stt: the model in "{folder}" cannot be loaded ({error}); '
+                f'stt.whisper.model: the one in "{folder}" cannot be loaded ({error}); '
                 "give the folder of a CTranslate2 Whisper model"
             ) from error
         self._folder = folder
@@ -176,7 +176,7 @@ class WhisperDecoder:
             known: list[str] = self._model.supported_languages
             if language not in known:
                 raise EngineError(
-                    f'stt: language "{language}" is unknown to the model in "{self._folder}"; '
+                    f'stt.language "{language}" is unknown to the model in "{self._folder}"; '
                     f"known: {', '.join(known)}"
                 )
             self._tokenizers[language] = Tokenizer(

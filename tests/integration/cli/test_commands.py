@@ -127,3 +127,32 @@ async def test_play_speaks_as_everybody_and_leaves(
     assert await play.wait() == 0
     assert play.said == f"Felix, Greta, Ines, Nora, Omar joined {room_name}.\n"
     await until_only(server, room_name, "agent-AJ_1")
+
+
+async def test_play_ends_with_an_error_when_the_room_is_closed_under_it(
+    server: api.LiveKitAPI, hidden_agent: HiddenAgent, room_name: str
+) -> None:
+    play = await Command.start("play", str(MEETING), "--room", room_name)
+    await until_in(server, room_name, "Nora")
+    await hidden_agent.join(room_name)
+    await play.until_said("joined")
+    await server.room.delete_room(api.DeleteRoomRequest(room=room_name))
+
+    assert await play.wait() == 1
+    assert "ended after" in play.said
+
+
+async def test_watch_says_that_no_agent_comes(server: api.LiveKitAPI, room_name: str) -> None:
+    watch = await Command.start("watch", room_name)
+    await watch.until_said("is `roomscribe up` or `roomscribe worker` running?")
+    watch.send(signal.SIGTERM)
+
+    assert await watch.wait() == 143
+
+
+async def test_empty_names_are_refused() -> None:
+    for arguments in (("token", "", "--identity", "ada"), ("token", "room", "--identity", " ")):
+        command = await Command.start(*arguments)
+
+        assert await command.wait() == 2
+        assert "is empty" in command.said

@@ -273,12 +273,12 @@ def test_closing_does_not_wait_for_audio_that_nobody_asks_for_any_more(meeting: 
 
 
 def test_unknown_model_is_refused_when_it_is_named() -> None:
-    with pytest.raises(EngineError, match=r'stt: model "tinny" is unknown; known: tiny\.en'):
+    with pytest.raises(EngineError, match=r'stt\.whisper\.model "tinny" is unknown; known: tiny\.en'):
         WhisperSTT(model="tinny")
 
 
 def test_unknown_language_is_refused_when_the_model_is_loaded() -> None:
-    with pytest.raises(EngineError, match=r'stt: language "fr" is unknown to .*; known: en'):
+    with pytest.raises(EngineError, match=r'stt\.language "fr" is unknown to .*; known: en'):
         WhisperSTT(language="fr").prewarm()
 
 

@@ -14,6 +14,11 @@ AT = datetime(2026, 3, 4, 5, 6, 7, 89_000, tzinfo=UTC)
 IDENTITIES = st.text(min_size=1, max_size=64)
 
 
+def strict(kind: str) -> dict:
+    """The schema of what we send: nothing more than it names."""
+    return {**schema(kind), "additionalProperties": False}
+
+
 def sent(kind: str, body: dict, *, seq: int | None = None) -> dict:
     packet = encode(Event("s1", 2, kind, AT, body, seq))
     assert len(packet) <= MAX_PACKET_BYTES
@@ -39,7 +44,7 @@ captions = st.builds(
 @given(captions)
 def test_every_caption_fits_its_schema(caption):
     event = sent("caption", caption_body(caption), seq=5 if caption.is_final else None)
-    jsonschema.validate(event, schema("caption"))
+    jsonschema.validate(event, strict("caption"))
     assert event["at"] == "2026-03-04T05:06:07.089Z"
     assert event["speaker"]["identity"] == caption.speaker.identity
 
@@ -58,7 +63,7 @@ def test_every_state_fits_its_schema(unheard):
         languages=["en"],
     )
     event = sent("state", body)
-    jsonschema.validate(event, schema("state"))
+    jsonschema.validate(event, strict("state"))
     assert event["unheard_count"] == len(unheard)
 
 
