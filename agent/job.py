@@ -54,7 +54,13 @@ async def enter(settings: Settings, context: JobContext) -> None:
     session_id = uuid.uuid4().hex
     structlog.contextvars.bind_contextvars(session=session_id, room=context.job.room.name, job=context.job.id)
     source = RoomSource(context.room, settings.room)
-    await context.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
+    try:
+        await context.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
+    except Exception as error:  # noqa: BLE001  whatever it is, there is no session, and the job is over
+        # A room that was closed while we were on our way, or a server that is gone.
+        log.warning("room.not_joined", error=type(error).__name__, reason=str(error))
+        context.shutdown("room not joined")
+        return
     source.start()
     session = Session(
         source,

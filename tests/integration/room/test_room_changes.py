@@ -1,11 +1,14 @@
 """People come, go, mute, publish twice, or cannot be heard: the right words have the right name."""
 
+import asyncio
+
 from livekit import api, rtc
 
 from agent.cli.local_livekit import LocalLiveKit
 from agent.ingest.meeting import Meeting
 from agent.room.dispatch import Rooms
 from agent.room.player import Playback, Player, Talker
+from agent.room.viewer import Viewer
 from tests.support.gathering import reading, until
 from tests.support.worker import RunningWorker
 
@@ -141,7 +144,27 @@ async def test_people_who_leave_are_not_said_to_be_unheard(
         await omar.leave()
 
 
-async def test_room_that_ends_after_a_second_leaves_no_trace(
+async def test_room_that_is_closed_while_its_agent_is_on_its_way_harms_no_other(
+    livekit: LocalLiveKit, rooms: Rooms, worker: RunningWorker, room_name: str
+):
+    server = api.LiveKitAPI(livekit.url.replace("ws", "http"), livekit.api_key, livekit.api_secret)
+    try:
+        for number in range(4):
+            name = f"{room_name}-{number}"
+            async with Viewer() as viewer:
+                await viewer.join(livekit.url, rooms.token(name, "viewer"))
+                await asyncio.sleep(number * 0.1)
+                await server.room.delete_room(api.DeleteRoomRequest(room=name))
+    finally:
+        await server.aclose()
+    async with reading(rooms, livekit.url, room_name) as reader:
+        await until(lambda: reader.states, what="the state of the next room")
+    logged = worker.log.read_text(encoding="utf-8")
+    assert "unhandled exception" not in logged
+    assert worker.logged("session.failed") == []
+
+
+async def test_room_that_ends_while_its_session_is_live_ends_the_session(
     livekit: LocalLiveKit, rooms: Rooms, worker: RunningWorker, room_name: str
 ):
     server = api.LiveKitAPI(livekit.url.replace("ws", "http"), livekit.api_key, livekit.api_secret)
