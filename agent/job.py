@@ -58,7 +58,8 @@ async def enter(settings: Settings, context: JobContext) -> None:
         await context.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
     except Exception as error:  # noqa: BLE001  whatever it is, there is no session, and the job is over
         # A room that was closed while we were on our way, or a server that is gone.
-        log.warning("room.not_joined", error=type(error).__name__, reason=str(error))
+        # Its message is not logged: it may hold the address that we joined by, and that the token.
+        log.warning("room.not_joined", error=type(error).__name__)
         context.shutdown("room not joined")
         return
     source.start()

@@ -11,12 +11,12 @@ from typing import Annotated
 import typer
 
 from agent.cli import config, doctor, play, token, up, watch, worker
+from agent.cli.ending import EXIT_WRONG_INPUT
 from agent.errors import ConfigError, InputError, RoomscribeError
 
 __all__ = ["app", "main"]
 
 EXIT_FAILED = 1
-EXIT_WRONG_INPUT = 2
 
 app = typer.Typer(
     help="Live captions by speaker for LiveKit rooms.",

@@ -6,7 +6,9 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-__all__ = ["end_process"]
+__all__ = ["EXIT_WRONG_INPUT", "end_process"]
+
+EXIT_WRONG_INPUT = 2  # the settings, or what else a command was given, are wrong
 
 
 def end_process(code: int) -> NoReturn:

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 import typer
 
+from agent.cli.ending import EXIT_WRONG_INPUT
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["up"]
 
 LOOPBACK_HOSTS = {"127.0.0.1", "localhost"}
-EXIT_WRONG_INPUT = 2  # of our own commands: the settings, or what else they were given, are wrong
 LIVEKIT_PORT = 7880  # where a URL without one leads
 LIVEKIT_LOG = "livekit-server.log"
 

@@ -14,10 +14,10 @@ from livekit import rtc
 
 from agent.captions.protocol import EVENTS_TOPIC
 from agent.room.join import join, leave
+from agent.room.publisher import TRANSCRIPTION_TOPIC
 
 __all__ = ["ReceivedEvent", "ReceivedText", "Viewer"]
 
-TRANSCRIPTION_TOPIC = "lk.transcription"
 CAPACITY = 2_000  # minutes of captions: more means that nobody reads them any longer
 
 Received = TypeVar("Received")
