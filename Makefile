@@ -9,6 +9,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH)
 export UV_PYTHON_DOWNLOADS := never
 
 RUN := uv run --no-sync
+ALL_PARTS := bench livekit toxiproxy postgres
 
 .PHONY: help setup demo test test-pythons check check-wheel bench clean
 
@@ -23,7 +24,7 @@ help:
 	@echo "make clean         remove what these targets have made"
 
 setup:
-	@scripts/setup.sh bench livekit
+	@scripts/setup.sh $(ALL_PARTS)
 
 demo:
 	@scripts/setup.sh python livekit
@@ -31,7 +32,7 @@ demo:
 
 # The benchmarks have tests too.
 test:
-	@scripts/setup.sh bench livekit
+	@scripts/setup.sh $(ALL_PARTS)
 	$(RUN) pytest --durations=10 --durations-min=1 $(ARGS)
 
 test-pythons:
@@ -51,9 +52,9 @@ check-wheel:
 	@scripts/check_wheel.sh
 
 bench:
-	@scripts/setup.sh bench livekit
+	@scripts/setup.sh $(ALL_PARTS)
 	$(RUN) python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf .venv .tools dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find agent plugins benchmarks scripts tests -name __pycache__ -prune -exec rm -rf {} +
+	find agent persistence plugins benchmarks scripts tests -name __pycache__ -prune -exec rm -rf {} +

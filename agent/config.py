@@ -4,11 +4,13 @@ The defaults stand in one place, the packaged agent.toml; the models here say wh
 """
 
 import os
+import socket
 import tomllib
 from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
+from urllib.parse import quote
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -34,6 +36,7 @@ __all__ = ["Settings", "load_settings", "masked"]
 
 ENV_PREFIX = "ROOMSCRIBE_"
 ENV_DELIMITER = "__"
+DATABASE_FILE = "roomscribe.db"
 CONFIG_FILE = Path("agent.toml")
 DOTENV_FILE = Path(".env")
 CONFIG_VARIABLE = "ROOMSCRIBE_CONFIG"
@@ -109,6 +112,26 @@ class Captions(_Section):
 
 class Recording(_Section):
     enabled: bool
+    bitrate_kbps: Annotated[int, Field(ge=6, le=510)]
+    min_free_mb: Annotated[int, Field(ge=0)]
+
+
+class Database(_Section):
+    url: SecretStr
+    connections: Annotated[int, Field(ge=1, le=100)]
+    upgrade_at_start: bool
+
+
+class Journal(_Section):
+    sync: Literal["interval", "each"]
+    sync_interval_ms: Annotated[int, Field(ge=10, le=10_000)]
+    max_mb: Annotated[int, Field(ge=16)]
+
+
+class Limits(_Section):
+    idle_s: Annotated[int, Field(ge=0)]
+    max_duration_s: Annotated[int, Field(ge=0)]
+    max_participants: Annotated[int, Field(ge=0)]
 
 
 class Log(_Section):
@@ -134,7 +157,34 @@ class Settings(BaseSettings):
     stt: Stt
     captions: Captions
     recording: Recording
+    database: Database
+    journal: Journal
+    limits: Limits
     log: Log
+
+    @property
+    def database_url(self) -> str:
+        """The database that is meant, which may hold a password."""
+        return self.database.url.get_secret_value() or f"sqlite:///{quote(str(self._database_file))}"
+
+    @property
+    def _database_file(self) -> Path:
+        return self.data_dir.resolve() / DATABASE_FILE
+
+    @property
+    def worker_name(self) -> str:
+        """Who keeps journals and audio: this machine, and the folder on it."""
+        return f"{socket.gethostname()}:{self.data_dir.resolve()}"
+
+    @property
+    def journal_dir(self) -> Path:
+        """Where sessions keep their journals."""
+        return self.data_dir / "journal"
+
+    @property
+    def stems_dir(self) -> Path:
+        """Where sessions keep each speaker's audio."""
+        return self.data_dir / "stems"
 
     @classmethod
     def settings_customise_sources(

@@ -23,6 +23,7 @@ main() {
     mkdir "$work/folder"
     cd "$work/folder"
     check_commands
+    check_database
     check_doctor_without_livekit
     check_up_and_doctor
     say "passed"
@@ -48,6 +49,7 @@ check_contents() {
     local contents
     contents=$("$base_python" -m zipfile --list "${wheel[0]}")
     grep -q '^agent/agent\.toml ' <<<"$contents" || die "agent.toml is not in the wheel"
+    grep -q '^persistence/migrations/versions/' <<<"$contents" || die "the migrations are not in the wheel"
     ! grep -E '^(tests|benchmarks|scripts)/' <<<"$contents" || die "the wheel holds what only a checkout should"
 }
 
@@ -66,6 +68,13 @@ check_commands() {
     "$roomscribe" --help >/dev/null || die "--help fails"
     "$roomscribe" config show >"$work/log" 2>&1 || die "config show fails"
     grep -q agent_name "$work/log" || die "config show does not show the settings"
+}
+
+check_database() {
+    say "roomscribe db upgrade, check"
+    ! "$roomscribe" db check &>"$work/log" || die "db check finds a database where there is none"
+    "$roomscribe" db upgrade >"$work/log" 2>&1 || die "db upgrade fails"
+    "$roomscribe" db check >"$work/log" 2>&1 || die "db check fails after db upgrade"
 }
 
 check_doctor_without_livekit() {

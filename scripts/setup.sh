@@ -3,11 +3,13 @@
 #
 #   scripts/setup.sh PART...
 #
-#   uv       the package manager of the others, in .tools/uv where PATH has none
-#   python   what Roomscribe runs on, in .venv
-#   dev      the same, and what tests and checks need
-#   bench    the same, and what benchmarks need
-#   livekit  livekit-server, in .tools/bin where PATH has none
+#   uv         the package manager of the others, in .tools/uv where PATH has none
+#   python     what Roomscribe runs on, in .venv
+#   dev        the same, and what tests and checks need
+#   bench      the same, and what benchmarks need
+#   livekit    livekit-server, in .tools/bin where PATH has none
+#   toxiproxy  toxiproxy-server, by which tests and benchmarks disturb connections; in .tools/bin where PATH has none
+#   postgres   PostgreSQL, of which tests and benchmarks run servers of their own
 #
 # Everything goes into this checkout; only uv and Go keep their usual caches in the home folder. A Debian package
 # that one of these cannot do without is installed where root asks for it; else the line to run is said. What is
@@ -17,12 +19,13 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/pythons.sh
 source scripts/pythons.sh
 
-PARTS='uv, python, dev, bench, livekit'
+PARTS='uv, python, dev, bench, livekit, toxiproxy, postgres'
 UV_WANTED='uv>=0.9,<1'
 UV_AT_LEAST=0.9
 # The release that Roomscribe is tested with. Those just before and after it cannot be had by `go install`.
 LIVEKIT_VERSION=1.13.5
-GO_AT_LEAST=1.26
+TOXIPROXY_VERSION=2.5.0
+GO_AT_LEAST=1.26 # livekit-server's own
 PROGRESS_INTERVAL_S=10 # often enough to show that it lives, seldom enough for the log of a CI
 
 TOOLS=$PWD/.tools
@@ -39,6 +42,8 @@ main() {
             uv) install_uv ;;
             python | dev | bench) install_packages "$part" ;;
             livekit) install_livekit ;;
+            toxiproxy) install_toxiproxy ;;
+            postgres) install_postgres ;;
             *) die "part '$part' is unknown; known: $PARTS" ;;
         esac
     done
@@ -94,22 +99,50 @@ install_packages() {
 }
 
 install_livekit() {
-    local found version
-    if found=$(command -v livekit-server) && version=$(livekit-server --version 2>/dev/null); then
-        say "livekit-server is there ($found, version ${version##* })"
+    build_go livekit-server "two to five minutes" github.com/livekit/livekit \
+        "github.com/livekit/livekit-server/cmd/server@v$LIVEKIT_VERSION"
+}
+
+install_toxiproxy() {
+    build_go toxiproxy-server "a minute or two" github.com/Shopify/toxiproxy \
+        "github.com/Shopify/toxiproxy/v2/cmd/server@v$TOXIPROXY_VERSION" \
+        -ldflags "-X github.com/Shopify/toxiproxy/v2.Version=$TOXIPROXY_VERSION"
+}
+
+# build_go PROGRAM DURATION REPOSITORY PACKAGE@VERSION [OPTION...]: into .tools/bin where PATH has no such program.
+build_go() {
+    local program=$1 duration=$2 repository=$3 package=$4 found version go
+    shift 4
+    if found=$(command -v "$program") && version=$("$program" --version 2>/dev/null); then
+        say "$program is there ($found, version ${version##* })"
         return
     fi
-    local go
-    go=$(require_go)
-    say "builds livekit-server $LIVEKIT_VERSION into .tools/bin (PATH has none)"
-    say "this happens once and takes two to five minutes, most of them without a word from Go"
+    go=$(require_go "$program" "$repository")
+    say "builds $program ${package#*@v} into .tools/bin (PATH has none)"
+    say "this happens once and takes $duration, most of it without a word from Go"
     # The program is called `server` after its folder, so it is built in a place of its own and moved when whole.
     BUILD=$(mktemp -d "$TOOLS/build.XXXXXX")
-    show_progress "$BUILD/log" env GOBIN="$BUILD" CGO_ENABLED=0 GOTOOLCHAIN=local \
-        "$go" install -v "github.com/livekit/livekit-server/cmd/server@v$LIVEKIT_VERSION"
-    "$BUILD/server" --version >/dev/null || die "the livekit-server that was built does not start"
-    mv "$BUILD/server" "$TOOLS/bin/livekit-server"
-    say "livekit-server $LIVEKIT_VERSION is built"
+    show_progress "$BUILD/log" env GOBIN="$BUILD" CGO_ENABLED=0 GOTOOLCHAIN=local "$go" install -v "$@" "$package"
+    "$BUILD/server" --version >/dev/null || die "the $program that was built does not start"
+    mv "$BUILD/server" "$TOOLS/bin/$program"
+    rm -rf "$BUILD"
+    say "$program ${package#*@v} is built"
+}
+
+install_postgres() {
+    local debian=(/usr/lib/postgresql/*/bin/initdb) found
+    if found=$(command -v initdb || command -v "${debian[-1]}"); then
+        say "PostgreSQL is there ($found)"
+        return
+    fi
+    if ((EUID == 0)); then
+        # With its package Debian creates a cluster and starts it, which nobody asked for. This is said for as long
+        # as we install: what an administrator installs later is none of our business.
+        NO_CLUSTER=/etc/postgresql-common/createcluster.d/roomscribe.conf
+        mkdir -p "${NO_CLUSTER%/*}"
+        echo 'create_main_cluster = false' >"$NO_CLUSTER"
+    fi
+    install_debian postgresql "tests and benchmarks run servers of their own"
 }
 
 # --- What the machine must have -----------------------------------------------------------------------------------
@@ -141,7 +174,7 @@ install_debian() {
     DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "${packages[@]}" >/dev/null
 }
 
-# Prints the path of a Go that is new enough.
+# require_go PROGRAM REPOSITORY: prints the path of a Go that is new enough to build it.
 require_go() {
     local go version
     if go=$(command -v go || command -v /usr/local/go/bin/go); then
@@ -150,16 +183,17 @@ require_go() {
             printf '%s\n' "$go"
             return
         fi
-        explain_livekit "there is no livekit-server on PATH, and $go is ${version#go}: too old to build one"
+        explain_program "$@" "$go is ${version#go}: too old to build one"
     fi
-    explain_livekit "there is no livekit-server on PATH, and no Go to build one"
+    explain_program "$@" "no Go to build one"
 }
 
-explain_livekit() {
-    die "$1" "each of these helps; then run the same command again:" \
-        "  - a livekit-server on PATH, from the releases of github.com/livekit/livekit" \
-        "  - a livekit-server from a package manager: brew install livekit" \
-        "  - Go >= $GO_AT_LEAST on PATH, from go.dev/dl (Debian 12's own is too old); this script then builds the server"
+# explain_program PROGRAM REPOSITORY WHY
+explain_program() {
+    die "there is no $1 on PATH, and $3" "each of these helps; then run the same command again:" \
+        "  - a $1 on PATH, from the releases of $2" \
+        "  - a $1 from a package manager: brew install ${1%-server}" \
+        "  - Go >= $GO_AT_LEAST on PATH, from go.dev/dl (Debian 12's own is too old); this script then builds it"
 }
 
 # --- Progress -----------------------------------------------------------------------------------------------------
@@ -197,6 +231,10 @@ progress_of() {
 clean_up() {
     [[ -z ${CHILD:-} ]] || kill "$CHILD" 2>/dev/null || true
     [[ -z ${BUILD:-} ]] || rm -rf "$BUILD"
+    if [[ -n ${NO_CLUSTER:-} ]]; then
+        rm -f "$NO_CLUSTER"
+        rmdir --parents --ignore-fail-on-non-empty "${NO_CLUSTER%/*}"
+    fi
 }
 
 main "$@"

@@ -1,7 +1,7 @@
 """Real servers for tests, and their logs where a test fails."""
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -9,7 +9,10 @@ import pytest
 import pytest_asyncio
 
 from agent.cli.local_livekit import LocalLiveKit
+from benchmarks.chaos import COUNTING
 from tests.support.parts import require
+from tests.support.postgres import Postgres
+from tests.support.toxiproxy import Toxiproxy
 from tests.support.worker import RunningWorker
 
 LOGS = pytest.StashKey[Path]()
@@ -79,13 +82,27 @@ async def worker(
         yield running
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def counting_worker(
+    livekit: LocalLiveKit, logs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[RunningWorker]:
+    """One worker for all tests that want finals fast and in numbers, whatever they mean."""
+    folder = tmp_path_factory.mktemp("counting-worker")
+    settings = {**COUNTING, "ROOMSCRIBE_WORKER__MAX_JOBS": "16"}
+    async with await RunningWorker.start(
+        livekit, folder, logs / "counting-worker.log", agent_name="counting", settings=settings
+    ) as running:
+        yield running
+
+
 @pytest_asyncio.fixture
 async def start_worker(
     livekit: LocalLiveKit, logs: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[StartWorker]:
     """Starts workers for one test, with settings of its own: `await start_worker({"ROOMSCRIBE_…": "…"})`.
 
-    Each has an agent name of its own, so that no other worker takes its rooms, unless the test gives one.
+    Each has an agent name and a folder of its own, so that no other worker takes its rooms, unless the test
+    gives them.
     """
     async with AsyncExitStack() as stack:
 
@@ -94,15 +111,37 @@ async def start_worker(
             *,
             server: LocalLiveKit = livekit,
             agent_name: str | None = None,
+            folder: Path | None = None,
         ) -> RunningWorker:
-            folder = tmp_path_factory.mktemp("worker")
+            folder = folder or tmp_path_factory.mktemp("worker")
             name = agent_name or f"roomscribe-{uuid.uuid4().hex[:8]}"
-            running = await RunningWorker.start(
-                server, folder, logs / f"{folder.name}.log", agent_name=name, settings=settings
-            )
+            log = logs / f"{folder.name}-{uuid.uuid4().hex[:4]}.log"  # of one that was started again, too
+            running = await RunningWorker.start(server, folder, log, agent_name=name, settings=settings)
             return await stack.enter_async_context(running)
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def postgres(logs: Path) -> Iterator[Postgres]:
+    """One cluster for all tests; a test that stops it starts its own."""
+    with Postgres(logs / "postgres.log") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def toxiproxy(logs: Path) -> Iterator[Toxiproxy]:
+    """One for all tests, each of which makes proxies of its own."""
+    with Toxiproxy(logs / "toxiproxy.log") as running:
+        yield running
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database."""
+    url = postgres.new_database()
+    yield url
+    postgres.drop_database(url)
 
 
 @pytest.fixture

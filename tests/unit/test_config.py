@@ -7,6 +7,7 @@ import pytest
 
 from agent.config import load_settings, masked
 from agent.errors import ConfigError
+from persistence.database import Database
 
 SECRET = "hunter2-hunter2-hunter2-hunter2-hunter2"
 
@@ -270,3 +271,12 @@ def test_the_http_api_is_on_the_same_server(url: str, http_url: str, monkeypatch
     monkeypatch.setenv("LIVEKIT_URL", url)
 
     assert load_settings().livekit.http_url == http_url
+
+
+def test_database_in_a_folder_with_an_odd_name_lies_in_that_folder(tmp_path: Path) -> None:
+    settings = load_settings().model_copy(update={"data_dir": tmp_path / "50%41 what? #1"})
+
+    with Database(settings.database_url).write():
+        pass
+
+    assert [path.name for path in settings.data_dir.glob("*.db")] == ["roomscribe.db"]

@@ -1,0 +1,220 @@
+"""The database: SQLite in a file, or PostgreSQL by its URL. Everything here blocks; call it in a thread."""
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+import psycopg
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, StatementError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from agent.errors import ConfigError, DatabaseAwayError, DatabaseError
+
+__all__ = ["LOCK_TIMEOUT_MS", "Database"]
+
+CONNECT_TIMEOUT_S = 5
+STATEMENT_TIMEOUT_MS = 10_000  # of PostgreSQL: a batch takes milliseconds
+LOCK_TIMEOUT_MS = 5_000  # for another process to end its write, on either database
+POOL_TIMEOUT_S = 5.0
+DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+
+# A PostgreSQL whose machine or network is gone without a word is given up after some 10 s, not 15 minutes.
+TCP = {
+    "tcp_user_timeout": 10_000,  # ms, of what it does not acknowledge
+    "keepalives_idle": 4,  # s; while we wait for its answer
+    "keepalives_interval": 2,  # s
+    "keepalives_count": 3,
+}
+
+# SQLite refuses a reader that begins to write after somebody else did, without waiting.
+WRITE: dict[str, dict[str, Any]] = {"sqlite": {"sqlite_begin": "BEGIN IMMEDIATE"}, "postgresql": {}}
+READ: dict[str, dict[str, Any]] = {
+    "sqlite": {"sqlite_begin": "BEGIN"},
+    "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
+}
+
+
+class Database:
+    """Connections to one database. Made without connecting, and never before a fork.
+
+    Args:
+        url: `sqlite:///path` or `postgresql://user:password@host/name`.
+        connections: At most so many at once; a session has one.
+
+    Raises:
+        ConfigError: The URL is none of a database that we know.
+    """
+
+    def __init__(self, url: str, *, connections: int = 1) -> None:
+        parsed = _parsed(url)
+        self._engine = _engine(parsed, connections)
+        self._kind = parsed.get_backend_name()
+        # Options, such as another password, may stand behind the question mark.
+        self._name = parsed.set(drivername=self._kind, query={}).render_as_string(hide_password=True)
+        self._lock = threading.Lock()
+        self._psycopg_connections: WeakSet[psycopg.Connection[Any]] = WeakSet()
+        if self.is_sqlite:
+            event.listen(self._engine, "connect", _prepare_sqlite)
+            event.listen(self._engine, "begin", _begin_sqlite)
+        else:
+            # The first, since SQLAlchemy's own asks the server for this and that.
+            event.listen(self._engine, "connect", self._prepare_postgresql, insert=True)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self._kind == "sqlite"
+
+    @property
+    def engine(self) -> Engine:
+        """The SQLAlchemy engine, for benchmarks and tests."""
+        return self._engine
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages: the URL without its password and options."""
+        return self._name
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads, and sees one state of everything.
+
+        Raises:
+            DatabaseAwayError: The database cannot be reached or used for now; the same may work later.
+            DatabaseError: It refuses a value, and always will.
+        """
+        with self._transaction(READ[self._kind]) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that is committed at the end; errors as for `read`.
+
+        After a DatabaseAwayError it may have been committed all the same, where the answer was lost.
+        """
+        with self._transaction(WRITE[self._kind]) as connection:
+            yield connection
+
+    def interrupt(self) -> None:
+        """Break off what other threads are waiting for, where the other end says nothing any more.
+
+        They get a DatabaseAwayError; what they begin afterwards is not affected. Who is still connecting goes
+        on, for CONNECT_TIMEOUT_S at most. On SQLite, whose waits are bounded, it does nothing. Idempotent.
+        """
+        with self._lock:
+            connections = tuple(self._psycopg_connections)
+        for connection in connections:
+            # One that is closed already has no socket any more.
+            with (
+                contextlib.suppress(OSError, psycopg.Error),
+                socket.socket(fileno=os.dup(connection.fileno())) as duplicate,
+            ):
+                duplicate.shutdown(socket.SHUT_RDWR)
+        self.close()  # nobody is to be given one that is broken
+
+    def close(self) -> None:
+        """Give up all connections that are not in use. Idempotent; the next use makes new ones."""
+        self._engine.dispose()
+
+    @contextlib.contextmanager
+    def _transaction(self, options: dict[str, Any]) -> Iterator[Connection]:
+        try:
+            with self._engine.connect() as connection:
+                connection.execution_options(**options)
+                with connection.begin():
+                    yield connection
+        # Neither a message nor a traceback may show the value: it may be what somebody said.
+        except (DataError, IntegrityError, OverflowError) as error:
+            raise self._refused(error) from None
+        except DBAPIError as error:
+            raise self._away(str(error.orig)) from error
+        except StatementError as error:
+            raise self._refused(error) from None
+        except PoolTimeoutError:
+            raise self._away("all its connections are in use") from None
+
+    def _refused(self, error: Exception) -> DatabaseError:
+        cause = error.orig if isinstance(error, StatementError) else error
+        return DatabaseError(f"database {self.name} refuses a value ({type(cause).__name__})")
+
+    def _away(self, reason: str) -> DatabaseAwayError:
+        first_line, _, _advice = reason.strip().partition("\n")
+        return DatabaseAwayError(f"database {self.name} cannot be used: {first_line}")
+
+    def _prepare_postgresql(self, connection: "psycopg.Connection[Any]", _record: object) -> None:
+        with self._lock:
+            self._psycopg_connections.add(connection)
+        # Not as start options, which poolers refuse.
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
+            cursor.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
+            cursor.execute("SET timezone = 'UTC'")
+        connection.commit()
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigError(
+            "config: database.url cannot be read; give sqlite:///path or postgresql://user:password@host/name"
+        ) from None
+    driver = DRIVERS.get(parsed.drivername, parsed.drivername)
+    if driver not in DRIVERS.values():
+        raise ConfigError(f"config: database.url names {parsed.drivername!r}; known: sqlite, postgresql")
+    if "@" in (parsed.host or ""):
+        raise ConfigError("config: database.url has an @ in its user or password; write %40 for it there")
+    parsed = parsed.set(drivername=driver)
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise ConfigError("config: database.url names no file; give sqlite:///path")
+    return parsed
+
+
+def _engine(url: URL, connections: int) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        _make_folder(Path(url.database or ""))
+        arguments: dict[str, Any] = {"timeout": LOCK_TIMEOUT_MS / 1000, "check_same_thread": False}
+    else:
+        arguments = TCP | {
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "application_name": "roomscribe",
+            # Poolers such as PgBouncer hand each transaction to another server.
+            "prepare_threshold": None,
+        }
+    return create_engine(
+        url,
+        connect_args=arguments,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_S,
+        hide_parameters=True,
+    )
+
+
+def _make_folder(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"config: database.url: {file} cannot be made: {error.strerror}; "
+            "set database.url or data_dir to a place that you may write to"
+        ) from error
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # we begin transactions ourselves
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # A journal is removed when its records are in the database: they must be on the disk by then.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options()["sqlite_begin"])
