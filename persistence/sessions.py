@@ -1,0 +1,667 @@
+"""A session's life in the database: it begins, goes on under another agent, ends, and is looked up.
+
+Every function takes a connection, so that its caller decides what belongs into one transaction:
+`Database.write()` for what changes something, `Database.read()` for the rest.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    cast,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+
+from persistence.paging import Page
+from persistence.position import Position
+from persistence.records import Begun, Failure, Gap, Presence, Usage
+from persistence.rows import (
+    AUDIT_EVENT,
+    EPOCH,
+    GAP,
+    PARTICIPANT,
+    PROCESSING_ERROR,
+    ROOM_CONFIG,
+    SESSION,
+    SID,
+    STEM,
+    USAGE,
+    UTTERANCE,
+    columns,
+    records,
+)
+from persistence.tables import Key, RoomConfig, SessionStatus, UtcDateTime
+from persistence.transcripts import gaps
+
+__all__ = [
+    "AGENT_AWAY",
+    "AGENT_LOST",
+    "Epoch",
+    "Lost",
+    "Opening",
+    "Placement",
+    "Refused",
+    "SessionCursor",
+    "SessionDetail",
+    "SessionSummary",
+    "begin",
+    "database_time",
+    "end",
+    "end_lost",
+    "find_by_sid",
+    "get_session",
+    "list_sessions",
+    "placement",
+    "register",
+    "resolve",
+    "settle",
+    "sweep_candidates",
+    "touch",
+]
+
+AGENT_AWAY = "agent_away"  # why a gap between two epochs was not heard
+AGENT_LOST = "agent_lost"  # by whom a session ended whose agent was not heard of any more
+ENDED_FOR_GOOD = frozenset({"duration", "participants", "host", "api"})
+ENDED_FOR_NOW = frozenset({"idle"})  # the same room may begin another session
+RECONNECT = timedelta(seconds=60)  # a room with a new SID goes on with its session within that time
+CLOCK_SKEW = timedelta(seconds=5)  # the clocks of two of our machines are not further apart
+LIVE_AGAIN = {"status": SessionStatus.LIVE, "ended_at": None, "ended_by": ""}
+ENVELOPE = {"v", "kind"}  # what a record has and a row has not
+MAX_FAILURES_SHOWN = 100
+BEGINNING = Position(1, 0)  # of a journal
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a job needs to lead a session: its first record, the next `seq`, and what is set for its room."""
+
+    begun: Begun
+    next_seq: int
+    room_config: RoomConfig | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The room's session was ended for good, for this reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the records of a journal belong: to which session and epoch, and what is added to their times.
+
+    Everything before `watermark` is in the database already.
+    """
+
+    session_id: str
+    space_id: str
+    epoch: int
+    worker: str
+    shift_ms: int = 0
+    watermark: Position = BEGINNING
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A session that nobody has heard of since `heard_at`."""
+
+    id: str
+    space_id: str
+    room: str
+    sids: tuple[str, ...]
+    heard_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSummary:
+    """A session, as lists show it."""
+
+    id: str
+    room: str
+    status: str
+    epoch: int
+    languages: tuple[str, ...]
+    started_at: datetime
+    heard_at: datetime
+    ended_at: datetime | None
+    ended_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """An agent that led a session, and under which id and epoch it did.
+
+    Everything that it kept is in the database from `settled_at` on; None as long as something may come.
+    """
+
+    epoch: int
+    agent: str
+    worker: str
+    began_at: datetime
+    settled_at: datetime | None
+    published_as: str
+    published_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionDetail:
+    """All about a session but what was said. `stems_ms` and `stems_bytes` are of the closed segments.
+
+    `usage` is summed over the epochs; `failures` are the newest, newest first.
+    """
+
+    summary: SessionSummary
+    sids: tuple[str, ...]
+    epochs: tuple[Epoch, ...]
+    presences: tuple[Presence, ...]
+    finals: int
+    gaps: tuple[Gap, ...]
+    stems: int
+    stems_ms: int
+    stems_bytes: int
+    usage: tuple[Usage, ...]
+    failures: tuple[Failure, ...]
+
+
+class SessionCursor(NamedTuple):
+    """A place in a list of sessions."""
+
+    started_at: datetime
+    id: str
+
+
+def database_time(connection: Connection) -> datetime:
+    """What time it is by the clock of the database, which all workers share."""
+    at: datetime = connection.execute(select(_clock(connection))).scalar_one()
+    return at
+
+
+def begin(
+    connection: Connection,
+    *,
+    space: str,
+    room: str,
+    room_sid: str,
+    worker: str,
+    languages: Sequence[str],
+    new_id: str,
+    agent: str = "",
+) -> Opening | Refused:
+    """Begin the session of a room, or go on with the one that it has.
+
+    A room goes on with the newest session of its SID. Where a restarted LiveKit server gave it another one,
+    it goes on with the live session of its name, if that was heard of within the last minute.
+
+    Args:
+        room_sid: The room as LiveKit knows it.
+        worker: Who keeps the journal and the audio.
+        languages: What is spoken, as ISO 639-1 codes.
+        new_id: The session's id if it is a new one.
+        agent: The agent's identity in the room.
+    """
+    _lock_room(connection, space, room)
+    at = database_time(connection)
+    known = _locked(connection, _newest_of_sid(space, room_sid)) or _locked(
+        connection, _reconnecting(space, room, at)
+    )
+    if known is not None and known.ended_by in ENDED_FOR_GOOD:
+        return Refused(known.ended_by)
+    begun = Begun(
+        session=new_id,
+        epoch=1,
+        space=space,
+        room=room,
+        room_sid=room_sid,
+        agent=agent,
+        worker=worker,
+        languages=tuple(languages),
+        started_at=at,
+        offset_ms=0,
+        is_provisional=False,
+    )
+    next_seq = 1
+    if known is None or known.ended_by in ENDED_FOR_NOW:
+        _create(connection, begun, at)
+    else:
+        begun, next_seq = _continue(connection, known, begun, at)
+    _add_sid(connection, begun.session, begun, at)
+    _add_epoch(connection, begun, Placement(begun.session, space, begun.epoch, worker), at)
+    return Opening(begun, next_seq, _room_config(connection, space, room))
+
+
+def register(connection: Connection, begun: Begun) -> Placement:
+    """Say where a journal's records belong, and remember it. Idempotent.
+
+    A session that began without the database becomes a part of the one that its SID has, under an epoch that
+    is free there; else it is one of its own. The room's name says nothing here: what is live as far as the
+    database knows may have ended while the database was away.
+    """
+    _lock_room(connection, begun.space, begun.room)
+    if (placed := placement(connection, begun.session, begun.epoch)) is not None:
+        return placed
+    began_at = begun.started_at + timedelta(milliseconds=begun.offset_ms)
+    target = _own(connection, begun) or _merged(connection, begun, began_at)
+    if target is None:
+        _create(connection, begun, began_at)
+        placed = Placement(begun.session, begun.space, begun.epoch, begun.worker)
+    else:
+        placed = Placement(
+            target.id,
+            begun.space,
+            _free_epoch(connection, target.id, begun.epoch),
+            begun.worker,
+            # A worker whose clock is a little behind did not begin before the session did.
+            shift_ms=max(_ms(begun.started_at - target.started_at), 0),
+        )
+        _follow(connection, target, placed.epoch, began_at)
+    _add_sid(connection, placed.session_id, begun, began_at)
+    _add_epoch(connection, begun, placed, began_at)
+    return placed
+
+
+def placement(connection: Connection, published_as: str, epoch: int) -> Placement | None:
+    """Where the records of this journal belong, if it was registered."""
+    row = connection.execute(
+        select(EPOCH).where(EPOCH.c.published_as == published_as, EPOCH.c.published_epoch == epoch)
+    ).one_or_none()
+    if row is None:
+        return None
+    watermark = Position(row.journal_segment, row.journal_offset_bytes)
+    return Placement(row.session_id, row.space_id, row.epoch, row.worker, row.shift_ms, watermark)
+
+
+def touch(connection: Connection, session_id: str) -> None:
+    """Its agent gave a sign of life. A session that was taken for lost is live again."""
+    connection.execute(
+        update(SESSION)
+        .where(SESSION.c.id == session_id, _is_open())
+        .values(heard_at=_clock(connection), **LIVE_AGAIN)
+    )
+
+
+def settle(connection: Connection, published_as: str, epoch: int) -> None:
+    """Nothing more comes from this agent: it is gone, and its journal is in the database."""
+    connection.execute(
+        update(EPOCH)
+        .where(EPOCH.c.published_as == published_as, EPOCH.c.published_epoch == epoch)
+        .values(settled_at=_clock(connection))
+    )
+
+
+def end(
+    connection: Connection,
+    space: str,
+    session_id: str,
+    reason: str,
+    at: datetime,
+    *,
+    epoch: int | None = None,
+) -> bool:
+    """End a session that has not ended yet, or is only taken for lost; tells whether this ended it.
+
+    Args:
+        epoch: Who says so: nobody believes an agent that has a successor.
+    """
+    ending = (
+        update(SESSION)
+        .where(SESSION.c.space_id == space, SESSION.c.id == session_id, _is_open())
+        .values(status=SessionStatus.ENDED, ended_at=at, ended_by=reason)
+    )
+    if epoch is not None:
+        ending = ending.where(SESSION.c.epoch == epoch)
+    return connection.execute(ending).rowcount > 0
+
+
+def sweep_candidates(connection: Connection, lost_after_s: float) -> list[Lost]:
+    """The live sessions of all spaces that nobody has heard of for so long, the longest first."""
+    heard_before = database_time(connection) - timedelta(seconds=lost_after_s)
+    rows = connection.execute(
+        select(SESSION.c.id, SESSION.c.space_id, SESSION.c.room, SESSION.c.heard_at, SID.c.sid)
+        .join_from(SESSION, SID, SID.c.session_id == SESSION.c.id, isouter=True)
+        .where(SESSION.c.status == SessionStatus.LIVE, SESSION.c.heard_at < heard_before)
+        .order_by(SESSION.c.heard_at, SESSION.c.id, SID.c.since)
+    ).all()
+    sids: dict[str, list[str]] = {}
+    for row in rows:
+        sids.setdefault(row.id, []).extend([row.sid] if row.sid else [])
+    lost = {row.id: row for row in rows}.values()
+    return [Lost(row.id, row.space_id, row.room, tuple(sids[row.id]), row.heard_at) for row in lost]
+
+
+def end_lost(connection: Connection, session_id: str, heard_before: datetime) -> bool:
+    """End a live session that was not heard of after `heard_before`; tells whether this ended it.
+
+    It ended when it was last heard of, or with the last of what is known of it.
+    """
+    found = _locked(
+        connection,
+        select(SESSION).where(
+            SESSION.c.id == session_id,
+            SESSION.c.status == SessionStatus.LIVE,
+            SESSION.c.heard_at <= heard_before,
+        ),
+    )
+    if found is None:
+        return False
+    last_ms, _ = _extent(connection, session_id)
+    ended_at = max(found.heard_at, found.started_at + timedelta(milliseconds=last_ms))
+    end(connection, found.space_id, session_id, AGENT_LOST, ended_at)
+    _audit(connection, found.space_id, "session.lost", session_id, heard_at=found.heard_at.isoformat())
+    return True
+
+
+def resolve(connection: Connection, space: str, session_id: str) -> str | None:
+    """The session that this id means, which is another one where it was merged; None if there is none."""
+    found = connection.execute(
+        select(func.coalesce(SESSION.c.merged_into, SESSION.c.id)).where(
+            SESSION.c.space_id == space, SESSION.c.id == session_id
+        )
+    ).scalar_one_or_none()
+    return None if found is None else str(found)
+
+
+def find_by_sid(connection: Connection, space: str, room_sid: str) -> str | None:
+    """The newest session of a LiveKit room."""
+    found = connection.execute(_newest_of_sid(space, room_sid)).one_or_none()
+    return None if found is None else str(found.id)
+
+
+def list_sessions(
+    connection: Connection,
+    space: str,
+    *,
+    after: SessionCursor | None = None,
+    limit: int = 50,
+    room: str | None = None,
+) -> Page[SessionSummary, SessionCursor]:
+    """The sessions of a space, or of one room in it, the newest first."""
+    order = (SESSION.c.started_at, SESSION.c.id)
+    query = _summaries(space).order_by(*(column.desc() for column in order)).limit(limit + 1)
+    if room is not None:
+        query = query.where(SESSION.c.room == room)
+    if after is not None:
+        query = query.where(tuple_(*order) < tuple_(*after))
+    found = [_summary(row) for row in connection.execute(query)]
+    items = tuple(found[:limit])
+    return Page(items, SessionCursor(items[-1].started_at, items[-1].id) if len(found) > limit else None)
+
+
+def get_session(connection: Connection, space: str, session_id: str) -> SessionDetail | None:
+    """All about a session; about the one that it was merged into, where it was."""
+    session_id = resolve(connection, space, session_id) or session_id
+    row = connection.execute(_summaries(space).where(SESSION.c.id == session_id)).one_or_none()
+    if row is None:
+        return None
+
+    def its(table: Table, *selected: Any) -> Select[Any]:
+        return select(*selected).where(table.c.space_id == space, table.c.session_id == session_id)
+
+    stems = its(STEM, func.count(), _total(STEM.c.duration_ms), _total(STEM.c.size_bytes))
+    usage = its(
+        USAGE,
+        USAGE.c.identity,
+        _total(USAGE.c.speech_ms).label("speech_ms"),
+        _total(USAGE.c.stt_ms).label("stt_ms"),
+    )
+    presences = its(PARTICIPANT, *columns(PARTICIPANT, Presence))
+    failures = its(PROCESSING_ERROR, *columns(PROCESSING_ERROR, Failure))
+    epochs = its(EPOCH, *(EPOCH.c[field.name] for field in fields(Epoch)))
+    number, stems_ms, stems_bytes = connection.execute(stems).one()
+    return SessionDetail(
+        summary=_summary(row),
+        sids=tuple(connection.execute(its(SID, SID.c.sid).order_by(SID.c.since, SID.c.sid)).scalars()),
+        epochs=tuple(Epoch(*found) for found in connection.execute(epochs.order_by(EPOCH.c.epoch))),
+        presences=records(
+            connection, Presence, presences.order_by(PARTICIPANT.c.joined_ms, PARTICIPANT.c.identity)
+        ),
+        finals=connection.execute(its(UTTERANCE, func.count())).scalar_one(),
+        gaps=gaps(connection, space, session_id),
+        stems=number,
+        stems_ms=stems_ms,
+        stems_bytes=stems_bytes,
+        usage=records(connection, Usage, usage.group_by(USAGE.c.identity).order_by(USAGE.c.identity)),
+        failures=records(
+            connection,
+            Failure,
+            failures.order_by(PROCESSING_ERROR.c.at.desc(), PROCESSING_ERROR.c.id.desc()).limit(
+                MAX_FAILURES_SHOWN
+            ),
+        ),
+    )
+
+
+def _clock(connection: Connection) -> ColumnElement[datetime]:
+    """The database's own time. SQLite has none that is finer than ours, and is on the same machine."""
+    if connection.dialect.name == "sqlite":
+        return literal(datetime.now(UTC), UtcDateTime())
+    # now() would be when the transaction began, maybe long before it got its locks.
+    return func.clock_timestamp(type_=UtcDateTime())
+
+
+def _lock_room(connection: Connection, space: str, room: str) -> None:
+    """Until the transaction ends, no other one begins or registers a session of this room."""
+    if connection.dialect.name != "sqlite":  # where a transaction that writes is alone
+        room_key = literal(f"{space}\n{room}", Key())
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(room_key, 0))))
+
+
+def _is_open() -> ColumnElement[bool]:
+    return or_(
+        SESSION.c.status.in_((SessionStatus.CREATED, SessionStatus.LIVE)), SESSION.c.ended_by == AGENT_LOST
+    )
+
+
+def _locked(connection: Connection, query: Select[Any]) -> Row[Any] | None:
+    """The session that a query finds; whoever else changes it comes before or after our transaction."""
+    return connection.execute(query.with_for_update(of=SESSION, key_share=True)).one_or_none()
+
+
+def _newest_of_sid(space: str, room_sid: str) -> Select[Any]:
+    return (
+        select(SESSION)
+        .join_from(SID, SESSION, SESSION.c.id == SID.c.session_id)
+        .where(SID.c.space_id == space, SID.c.sid == room_sid)
+        .order_by(SESSION.c.started_at.desc(), SESSION.c.id.desc())
+        .limit(1)
+    )
+
+
+def _reconnecting(space: str, room: str, at: datetime) -> Select[Any]:
+    return (
+        select(SESSION)
+        .where(
+            SESSION.c.space_id == space,
+            SESSION.c.room == room,
+            SESSION.c.status == SessionStatus.LIVE,
+            SESSION.c.heard_at > at - RECONNECT,
+        )
+        .order_by(SESSION.c.started_at.desc(), SESSION.c.id.desc())
+        .limit(1)
+    )
+
+
+def _create(connection: Connection, begun: Begun, heard_at: datetime, merged_into: str | None = None) -> None:
+    status = SessionStatus.LIVE if merged_into is None else SessionStatus.MERGED
+    connection.execute(
+        insert(SESSION).values(
+            id=begun.session,
+            space_id=begun.space,
+            room=begun.room,
+            status=status,
+            epoch=begun.epoch,
+            languages=list(begun.languages),
+            started_at=begun.started_at,
+            heard_at=heard_at,
+            ended_by="",
+            merged_into=merged_into,
+        )
+    )
+
+
+def _continue(connection: Connection, known: Row[Any], begun: Begun, at: datetime) -> tuple[Begun, int]:
+    """Lead a known session on: what was begun, and the next `seq`."""
+    last_ms, last_seq = _extent(connection, known.id)
+    # Clocks may jump back, session time does not.
+    offset_ms = max(_ms(at - known.started_at), last_ms)
+    silent_ms = max(_ms(known.heard_at - known.started_at), last_ms)
+    epoch = _last_epoch(connection, known.id) + 1
+    connection.execute(
+        update(SESSION).where(SESSION.c.id == known.id).values(epoch=epoch, heard_at=at, **LIVE_AGAIN)
+    )
+    if silent_ms < offset_ms:
+        away = Gap(start_ms=silent_ms, end_ms=offset_ms, reason=AGENT_AWAY)
+        connection.execute(
+            insert(GAP).values(
+                session_id=known.id, space_id=known.space_id, epoch=epoch, **away.model_dump(exclude=ENVELOPE)
+            )
+        )
+    told = {"session": known.id, "epoch": epoch, "started_at": known.started_at, "offset_ms": offset_ms}
+    return begun.model_copy(update=told), last_seq + 1
+
+
+def _extent(connection: Connection, session_id: str) -> tuple[int, int]:
+    """Until when something is known of a session, in ms, and the highest `seq` in it."""
+    finals_ms, last_seq = connection.execute(
+        select(func.max(UTTERANCE.c.end_ms), func.max(UTTERANCE.c.seq)).where(
+            UTTERANCE.c.session_id == session_id
+        )
+    ).one()
+    stems_ms = connection.execute(
+        select(func.max(STEM.c.start_ms + func.coalesce(STEM.c.duration_ms, 0))).where(
+            STEM.c.session_id == session_id
+        )
+    ).scalar_one()
+    return max(finals_ms or 0, stems_ms or 0), last_seq or 0
+
+
+def _own(connection: Connection, begun: Begun) -> Row[Any] | None:
+    """The session that a journal's own id means."""
+    session_id = resolve(connection, begun.space, begun.session)
+    return connection.execute(select(SESSION).where(SESSION.c.id == session_id)).one_or_none()
+
+
+def _merged(connection: Connection, begun: Begun, began_at: datetime) -> Row[Any] | None:
+    """Make a session that began without the database a part of the one that its SID has, if there is one."""
+    target = _locked(connection, _newest_of_sid(begun.space, begun.room_sid))
+    # What came first cannot be placed in session time, which has nothing before its 0.
+    if target is None or began_at + CLOCK_SKEW < target.started_at:
+        return None
+    if _was_over(target, began_at) and target.ended_by in ENDED_FOR_GOOD | ENDED_FOR_NOW:
+        return None
+    _create(connection, begun, began_at, merged_into=target.id)
+    _audit(connection, begun.space, "session.merged", begun.session, into=target.id)
+    return target
+
+
+def _follow(connection: Connection, target: Row[Any], epoch: int, began_at: datetime) -> None:
+    """Say that this epoch leads the session, if none began later."""
+    newest = connection.execute(
+        select(func.max(EPOCH.c.began_at, type_=UtcDateTime())).where(EPOCH.c.session_id == target.id)
+    ).scalar_one()
+    if newest is not None and began_at < newest:
+        return
+    again = LIVE_AGAIN if _was_over(target, began_at) else {}
+    connection.execute(
+        update(SESSION)
+        .where(SESSION.c.id == target.id)
+        .values(epoch=max(target.epoch, epoch), heard_at=max(target.heard_at, began_at), **again)
+    )
+
+
+def _was_over(target: Row[Any], at: datetime) -> bool:
+    return bool(target.status == SessionStatus.ENDED and target.ended_at <= at)
+
+
+def _last_epoch(connection: Connection, session_id: str) -> int:
+    # Not the session's own column: one that was registered late does not lead.
+    last = select(func.max(EPOCH.c.epoch)).where(EPOCH.c.session_id == session_id)
+    return connection.execute(last).scalar_one() or 0
+
+
+def _free_epoch(connection: Connection, session_id: str, wanted: int) -> int:
+    taken = select(EPOCH.c.epoch).where(EPOCH.c.session_id == session_id, EPOCH.c.epoch == wanted)
+    if connection.execute(taken).one_or_none() is None:
+        return wanted
+    return _last_epoch(connection, session_id) + 1
+
+
+def _add_sid(connection: Connection, session_id: str, begun: Begun, since: datetime) -> None:
+    known = select(SID.c.sid).where(SID.c.session_id == session_id, SID.c.sid == begun.room_sid)
+    if connection.execute(known).one_or_none() is None:
+        connection.execute(
+            insert(SID).values(session_id=session_id, sid=begun.room_sid, space_id=begun.space, since=since)
+        )
+
+
+def _add_epoch(connection: Connection, begun: Begun, placed: Placement, began_at: datetime) -> None:
+    connection.execute(
+        insert(EPOCH).values(
+            published_as=begun.session,
+            published_epoch=begun.epoch,
+            session_id=placed.session_id,
+            epoch=placed.epoch,
+            space_id=begun.space,
+            agent=begun.agent,
+            worker=begun.worker,
+            began_at=began_at,
+            shift_ms=placed.shift_ms,
+            journal_segment=placed.watermark.segment,
+            journal_offset_bytes=placed.watermark.offset_bytes,
+        )
+    )
+
+
+def _room_config(connection: Connection, space: str, room: str) -> RoomConfig | None:
+    row = connection.execute(
+        select(ROOM_CONFIG).where(ROOM_CONFIG.c.space_id == space, ROOM_CONFIG.c.room == room)
+    ).one_or_none()
+    return None if row is None else RoomConfig(**row._mapping)
+
+
+def _audit(connection: Connection, space: str, action: str, subject: str, **detail: str) -> None:
+    connection.execute(
+        insert(AUDIT_EVENT).values(
+            id=uuid.uuid4().hex,
+            space_id=space,
+            at=_clock(connection),
+            actor="roomscribe",
+            action=action,
+            subject=subject,
+            detail=detail,
+        )
+    )
+
+
+def _summaries(space: str) -> Select[Any]:
+    return select(*(SESSION.c[field.name] for field in fields(SessionSummary))).where(
+        SESSION.c.space_id == space, SESSION.c.status != SessionStatus.MERGED
+    )
+
+
+def _summary(row: Row[Any]) -> SessionSummary:
+    return SessionSummary(**{**row._mapping, "languages": tuple(row.languages)})
+
+
+def _total(column: ColumnElement[int]) -> ColumnElement[int]:
+    # PostgreSQL sums up to a decimal.
+    return cast(func.coalesce(func.sum(column), 0), BigInteger)
+
+
+def _ms(duration: timedelta) -> int:
+    return duration // timedelta(milliseconds=1)

@@ -1,0 +1,71 @@
+"""What was said in a session, in the order in which it was said."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select, tuple_
+
+from persistence.paging import Page
+from persistence.records import Final, Gap
+from persistence.rows import GAP, UTTERANCE, columns, records
+
+__all__ = ["FinalCursor", "finals", "gaps", "iter_finals"]
+
+PAGE_FINALS = 500
+
+
+class FinalCursor(NamedTuple):
+    """A place in a transcript. A caption's id, `{epoch}-{number}`, does not sort as text."""
+
+    start_ms: int
+    epoch: int
+    number: int
+
+
+def finals(
+    connection: Connection,
+    space: str,
+    session_id: str,
+    *,
+    after: FinalCursor | None = None,
+    limit: int = PAGE_FINALS,
+) -> Page[Final, FinalCursor]:
+    """The final captions of a session, by their time.
+
+    Args:
+        session_id: Not one that was merged: `sessions.resolve` tells what that became.
+        after: Where the page before ended.
+    """
+    place = tuple(UTTERANCE.c[name] for name in FinalCursor._fields)
+    query = (
+        select(*columns(UTTERANCE, Final), *place)
+        .where(UTTERANCE.c.space_id == space, UTTERANCE.c.session_id == session_id)
+        .order_by(*place)
+        .limit(limit + 1)
+    )
+    if after is not None:
+        query = query.where(tuple_(*place) > tuple_(*after))
+    rows = connection.execute(query).all()
+    items = tuple(Final.model_validate(dict(row._mapping)) for row in rows[:limit])
+    last = FinalCursor(*(rows[limit - 1]._mapping[column] for column in place)) if len(rows) > limit else None
+    return Page(items, last)
+
+
+def iter_finals(connection: Connection, space: str, session_id: str) -> Iterator[Final]:
+    """All final captions of a session, by their time, of which no more than a page is in memory."""
+    page = finals(connection, space, session_id)
+    yield from page.items
+    while page.next is not None:
+        page = finals(connection, space, session_id, after=page.next)
+        yield from page.items
+
+
+def gaps(connection: Connection, space: str, session_id: str) -> tuple[Gap, ...]:
+    """What was not heard in a session, or not turned into text, by its time."""
+    return records(
+        connection,
+        Gap,
+        select(*columns(GAP, Gap))
+        .where(GAP.c.space_id == space, GAP.c.session_id == session_id)
+        .order_by(GAP.c.start_ms, GAP.c.identity, GAP.c.reason, GAP.c.epoch),
+    )

@@ -1,0 +1,551 @@
+"""A session's life in the database."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import insert, select, update
+
+from persistence import sessions
+from persistence.apply import Applier
+from persistence.database import Database
+from persistence.records import DEFAULT_SPACE, Begun, Failure, Final, Gap, Presence, Stem, Usage
+from persistence.rows import AUDIT_EVENT, EPOCH, GAP, ROOM_CONFIG, SESSION
+from persistence.sessions import Opening, Placement, Refused
+from persistence.tables import SCHEMA
+from tests.support.plans import plans, sorts
+
+AT = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
+
+
+def opened(
+    database: Database, room_sid: str = "RM_1", room: str = "planning", space: str = DEFAULT_SPACE
+) -> Opening | Refused:
+    with database.write() as connection:
+        return sessions.begin(
+            connection,
+            space=space,
+            room=room,
+            room_sid=room_sid,
+            worker="worker-1",
+            languages=["en"],
+            new_id=uuid4().hex,
+            agent="agent-1",
+        )
+
+
+def begun(database: Database, room_sid: str = "RM_1", room: str = "planning") -> Begun:
+    opening = opened(database, room_sid, room)
+    assert isinstance(opening, Opening)
+    return opening.begun
+
+
+def provisional(**changes: Any) -> Begun:
+    return Begun(
+        **{
+            "session": uuid4().hex,
+            "epoch": 1,
+            "room": "planning",
+            "room_sid": "RM_1",
+            "agent": "agent-2",
+            "worker": "worker-2",
+            "languages": ("en",),
+            "started_at": AT,
+            "offset_ms": 0,
+            "is_provisional": True,
+            **changes,
+        }
+    )
+
+
+def registered(database: Database, record: Begun) -> Placement:
+    with database.write() as connection:
+        return sessions.register(connection, record)
+
+
+def ended(database: Database, session: str, reason: str, at: datetime = AT) -> bool:
+    with database.write() as connection:
+        return sessions.end(connection, DEFAULT_SPACE, session, reason, at)
+
+
+def changed(database: Database, session: str, **values: Any) -> None:
+    with database.write() as connection:
+        connection.execute(update(SESSION).where(SESSION.c.id == session).values(**values))
+
+
+def row(database: Database, session: str) -> Any:
+    with database.read() as connection:
+        return connection.execute(select(SESSION).where(SESSION.c.id == session)).one()
+
+
+def now(database: Database) -> datetime:
+    with database.read() as connection:
+        return sessions.database_time(connection)
+
+
+def final(number: int, start_ms: int = 0, end_ms: int = 900, epoch: int = 1) -> Final:
+    return Final(
+        id=f"{epoch}-{number}",
+        revision=1,
+        seq=number,
+        identity="anna",
+        name="Anna",
+        text="Good morning.",
+        language="en",
+        confidence=0.9,
+        has_overlap=False,
+        start_ms=start_ms,
+        end_ms=end_ms,
+        at=AT,
+    )
+
+
+def add_space(database: Database, space: str) -> None:
+    with database.write() as connection:
+        connection.execute(insert(SCHEMA.tables["space"]).values(id=space, name=space, created_at=AT))
+
+
+# --- Beginning ----------------------------------------------------------------------------------------
+
+
+def test_an_unknown_room_gets_a_session_of_its_own(database: Database) -> None:
+    before = now(database)
+    opening = opened(database)
+    assert isinstance(opening, Opening)
+    assert (opening.begun.epoch, opening.begun.offset_ms, opening.next_seq) == (1, 0, 1)
+    assert before <= opening.begun.started_at <= now(database)
+    assert not opening.begun.is_provisional
+    assert opening.room_config is None
+    assert begun(database, "RM_2", "retro").session != opening.begun.session
+    assert row(database, opening.begun.session).status == "live"
+
+
+def test_a_successor_goes_on_with_the_session_and_the_hole_is_a_gap(database: Database) -> None:
+    first = begun(database)
+    long_ago = first.started_at - timedelta(minutes=10)
+    changed(database, first.session, started_at=long_ago, heard_at=long_ago + timedelta(seconds=30))
+    Applier(database, first.session, 1, is_live=False).apply(
+        [first, final(1, 0, 40_000), final(7, 1_000, 2_000)], None
+    )
+    opening = opened(database)
+    assert isinstance(opening, Opening)
+    second = opening.begun
+    assert (second.session, second.epoch, second.started_at) == (first.session, 2, long_ago)
+    assert second.offset_ms >= 600_000
+    assert opening.next_seq == 8
+    with database.read() as connection:
+        (gap,) = connection.execute(select(GAP)).all()
+        epochs = connection.execute(select(EPOCH.c.epoch).order_by(EPOCH.c.epoch)).scalars().all()
+    assert (gap.start_ms, gap.end_ms, gap.identity, gap.reason) == (
+        40_000,
+        second.offset_ms,
+        "",
+        "agent_away",
+    )
+    assert epochs == [1, 2]
+    assert row(database, first.session).epoch == 2
+
+
+def test_session_time_never_goes_back_where_a_clock_does(database: Database) -> None:
+    first = begun(database)
+    stem = Stem(
+        track="TR_1", number=1, identity="anna", path="a.ogg", sample_rate_hz=48_000,
+        start_ms=9_000_000, duration_ms=500_000,
+    )  # fmt: skip
+    Applier(database, first.session, 1).apply([first, final(1, 9_000_000, 9_100_000), stem], None)
+    assert begun(database).offset_ms == 9_500_000
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_jobs_that_begin_at_once_lead_one_session_one_after_the_other(
+    database_url: str, database: Database, is_known: bool
+) -> None:
+    if is_known:
+        begun(database)
+    both = Database(database_url, connections=4)
+    with ThreadPoolExecutor(4) as threads:
+        beginnings = list(threads.map(lambda _: begun(both), range(4)))
+    both.close()
+    assert len({one.session for one in beginnings}) == 1
+    first = 2 if is_known else 1
+    assert sorted(one.epoch for one in beginnings) == list(range(first, first + 4))
+
+
+@pytest.mark.parametrize("reason", ["room_closed", "agent_left", "agent_lost"])
+def test_a_room_that_is_still_there_goes_on_with_its_ended_session(database: Database, reason: str) -> None:
+    first = begun(database)
+    ended(database, first.session, reason)
+    assert begun(database).session == first.session
+    session = row(database, first.session)
+    assert (session.status, session.ended_at, session.ended_by) == ("live", None, "")
+
+
+def test_a_room_that_was_idle_begins_a_new_session(database: Database) -> None:
+    first = begun(database)
+    ended(database, first.session, "idle")
+    second = begun(database)
+    assert (second.session != first.session, second.epoch, second.offset_ms) == (True, 1, 0)
+    assert begun(database).session == second.session
+    assert row(database, first.session).status == "ended"
+
+
+@pytest.mark.parametrize("reason", ["duration", "participants", "host", "api"])
+def test_a_session_that_was_ended_for_good_is_not_begun_again(database: Database, reason: str) -> None:
+    first = begun(database)
+    ended(database, first.session, reason)
+    assert opened(database) == Refused(reason)
+    assert row(database, first.session).epoch == 1
+
+
+def test_a_room_that_reconnects_to_a_restarted_server_keeps_its_session(database: Database) -> None:
+    first = begun(database)
+    assert begun(database, "RM_2").session == first.session
+    with database.read() as connection:
+        for sid in ("RM_1", "RM_2"):
+            assert sessions.find_by_sid(connection, DEFAULT_SPACE, sid) == first.session
+
+
+def test_two_meetings_in_a_row_never_share_a_session(database: Database) -> None:
+    first = begun(database)
+    ended(database, first.session, "room_closed")
+    second = begun(database, "RM_2")
+    assert second.session != first.session
+    changed(database, second.session, heard_at=second.started_at - timedelta(seconds=61))
+    assert begun(database, "RM_3").session not in {first.session, second.session}
+
+
+def test_rooms_of_the_same_name_in_two_spaces_have_nothing_in_common(database: Database) -> None:
+    add_space(database, "other")
+    here, there = opened(database), opened(database, space="other")
+    assert isinstance(here, Opening)
+    assert isinstance(there, Opening)
+    assert here.begun.session != there.begun.session
+    with database.read() as connection:
+        assert sessions.resolve(connection, "other", here.begun.session) is None
+        assert sessions.get_session(connection, "other", here.begun.session) is None
+        assert sessions.find_by_sid(connection, "other", "RM_1") == there.begun.session
+        assert len(sessions.list_sessions(connection, "other").items) == 1
+    with database.write() as connection:
+        assert not sessions.end(connection, "other", here.begun.session, "api", AT)
+
+
+def test_a_job_learns_what_is_set_for_its_room(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(
+            insert(ROOM_CONFIG).values(space_id=DEFAULT_SPACE, room="planning", idle_s=30, is_recorded=False)
+        )
+    opening = opened(database)
+    assert isinstance(opening, Opening)
+    assert opening.room_config is not None
+    assert (opening.room_config.idle_s, opening.room_config.max_duration_s) == (30, None)
+    assert opening.room_config.is_recorded is False
+
+
+# --- Journals -----------------------------------------------------------------------------------------
+
+
+def test_a_journal_belongs_where_its_job_began(database: Database) -> None:
+    first = begun(database)
+    second = begun(database)
+    assert registered(database, second) == Placement(first.session, DEFAULT_SPACE, 2, "worker-1")
+    assert registered(database, first) == Placement(first.session, DEFAULT_SPACE, 1, "worker-1")
+    assert row(database, first.session).epoch == 2
+
+
+def test_a_session_that_began_without_the_database_is_there_once(database: Database) -> None:
+    record = provisional(epoch=5)
+    placed = registered(database, record)
+    assert placed == registered(database, record)
+    assert placed == Placement(record.session, DEFAULT_SPACE, 5, "worker-2")
+    session = row(database, record.session)
+    assert (session.status, session.epoch, session.started_at) == ("live", 5, AT)
+    with database.read() as connection:
+        assert sessions.find_by_sid(connection, DEFAULT_SPACE, "RM_1") == record.session
+
+
+def test_a_lost_registration_is_made_again(database: Database) -> None:
+    first = begun(database)
+    with database.write() as connection:
+        connection.execute(EPOCH.delete())
+    assert registered(database, first) == Placement(first.session, DEFAULT_SPACE, 1, "worker-1")
+
+
+def test_a_successor_without_the_database_becomes_a_part_of_its_room(database: Database) -> None:
+    first = begun(database)
+    record = provisional(started_at=first.started_at + timedelta(seconds=90))
+    placed = registered(database, record)
+    # The epoch that it gave itself is taken.
+    assert placed == Placement(first.session, DEFAULT_SPACE, 2, "worker-2", shift_ms=90_000)
+    assert registered(database, record) == placed
+    assert row(database, first.session).epoch == 2
+    merged = row(database, record.session)
+    assert (merged.status, merged.merged_into) == ("merged", first.session)
+    later = provisional(session=record.session, epoch=9, started_at=record.started_at, offset_ms=5_000)
+    assert registered(database, later) == Placement(
+        first.session, DEFAULT_SPACE, 9, "worker-2", shift_ms=90_000
+    )
+    with database.read() as connection:
+        assert sessions.resolve(connection, DEFAULT_SPACE, record.session) == first.session
+        assert sessions.find_by_sid(connection, DEFAULT_SPACE, "RM_1") == first.session
+        (audit,) = connection.execute(select(AUDIT_EVENT)).all()
+        assert [one.id for one in sessions.list_sessions(connection, DEFAULT_SPACE).items] == [first.session]
+    assert (audit.action, audit.subject, audit.detail) == (
+        "session.merged", record.session, {"into": first.session},
+    )  # fmt: skip
+    assert begun(database).epoch == 10
+
+
+def test_a_successor_whose_clock_is_behind_does_not_begin_before_the_session(database: Database) -> None:
+    first = begun(database)
+    record = provisional(started_at=first.started_at - timedelta(seconds=1))
+    assert registered(database, record).shift_ms == 0
+
+
+def test_what_came_before_the_session_of_its_room_is_kept_on_its_own(database: Database) -> None:
+    first = begun(database)
+    record = provisional(started_at=first.started_at - timedelta(minutes=5))
+    assert registered(database, record).session_id == record.session
+
+
+def test_a_journal_that_is_found_late_does_not_lead(database: Database) -> None:
+    first = begun(database)
+    changed(database, first.session, started_at=first.started_at - timedelta(minutes=5))
+    with database.write() as connection:
+        connection.execute(update(EPOCH).values(began_at=first.started_at - timedelta(minutes=5)))
+    second = begun(database)
+    late = provisional(epoch=1_700_000_000, started_at=first.started_at - timedelta(minutes=2))
+    placed = registered(database, late)
+    assert (placed.session_id, placed.epoch) == (first.session, 1_700_000_000)
+    assert row(database, first.session).epoch == second.epoch == 2
+    assert begun(database).epoch == 1_700_000_001
+
+
+def test_a_successor_without_the_database_makes_its_session_live_again(database: Database) -> None:
+    first = begun(database)
+    ended(database, first.session, "agent_lost", first.started_at + timedelta(seconds=10))
+    registered(database, provisional(started_at=first.started_at + timedelta(seconds=5)))
+    assert row(database, first.session).status == "ended"
+    registered(database, provisional(started_at=first.started_at + timedelta(seconds=15)))
+    assert row(database, first.session).status == "live"
+
+
+@pytest.mark.parametrize("reason", ["idle", "host"])
+def test_what_was_said_after_the_end_of_a_session_is_another_one(database: Database, reason: str) -> None:
+    first = begun(database)
+    ended(database, first.session, reason, first.started_at + timedelta(seconds=10))
+    before = provisional(started_at=first.started_at + timedelta(seconds=5))
+    after = provisional(started_at=first.started_at + timedelta(seconds=15))
+    assert registered(database, before).session_id == first.session
+    assert registered(database, after).session_id == after.session
+    assert row(database, first.session).ended_by == reason
+
+
+def test_journals_of_one_room_that_are_found_at_once_make_one_session(
+    database_url: str, database: Database
+) -> None:
+    found = [provisional(epoch=epoch, started_at=AT + timedelta(seconds=epoch)) for epoch in (1, 1, 2, 3)]
+    both = Database(database_url, connections=4)
+    with ThreadPoolExecutor(4) as threads:
+        placed = list(threads.map(lambda record: registered(both, record), found))
+    both.close()
+    assert len({one.session_id for one in placed}) == 1
+    assert len({one.epoch for one in placed}) == 4
+
+
+def test_a_journal_is_never_placed_by_the_name_of_its_room_alone(database: Database) -> None:
+    first = begun(database)
+    record = provisional(room_sid="RM_2", started_at=first.started_at + timedelta(seconds=5))
+    assert registered(database, record).session_id == record.session
+
+
+# --- Ending -------------------------------------------------------------------------------------------
+
+
+def test_a_session_ends_once(database: Database) -> None:
+    first = begun(database)
+    assert ended(database, first.session, "host")
+    assert not ended(database, first.session, "api", AT + timedelta(hours=1))
+    session = row(database, first.session)
+    assert (session.status, session.ended_by, session.ended_at) == ("ended", "host", AT)
+
+
+def test_only_the_agent_that_leads_can_end_a_session(database: Database) -> None:
+    first = begun(database)
+    begun(database)
+    with database.write() as connection:
+        assert not sessions.end(connection, DEFAULT_SPACE, first.session, "room_closed", AT, epoch=1)
+        assert sessions.end(connection, DEFAULT_SPACE, first.session, "room_closed", AT, epoch=2)
+
+
+def test_a_session_that_nobody_hears_of_ends_with_its_last_word(database: Database) -> None:
+    silent, heard = begun(database), begun(database, "RM_2", "retro")
+    last_heard = silent.started_at - timedelta(minutes=2)
+    changed(database, silent.session, started_at=last_heard - timedelta(minutes=3), heard_at=last_heard)
+    with database.write() as connection:
+        (lost,) = sessions.sweep_candidates(connection, 60.0)
+        assert (lost.id, lost.space_id, lost.room, lost.sids, lost.heard_at) == (
+            silent.session, DEFAULT_SPACE, "planning", ("RM_1",), last_heard,
+        )  # fmt: skip
+        assert sessions.end_lost(connection, lost.id, lost.heard_at)
+        assert not sessions.end_lost(connection, lost.id, lost.heard_at)
+        (audit,) = connection.execute(select(AUDIT_EVENT)).all()
+    session = row(database, silent.session)
+    assert (session.status, session.ended_by, session.ended_at) == ("ended", "agent_lost", last_heard)
+    assert (audit.action, audit.subject) == ("session.lost", silent.session)
+    assert row(database, heard.session).status == "live"
+
+
+def test_a_lost_session_does_not_end_before_what_was_said_in_it(database: Database) -> None:
+    first = begun(database)
+    Applier(database, first.session, 1, is_live=False).apply([first, final(1, 0, 70_000)], None)
+    with database.write() as connection:
+        assert sessions.end_lost(connection, first.session, first.started_at + timedelta(days=1))
+    assert row(database, first.session).ended_at == first.started_at + timedelta(milliseconds=70_000)
+
+
+def test_a_session_that_a_successor_took_is_not_ended_as_lost(database: Database) -> None:
+    first = begun(database)
+    heard_at = first.started_at - timedelta(minutes=2)
+    changed(database, first.session, heard_at=heard_at)
+    begun(database)
+    with database.write() as connection:
+        assert not sessions.end_lost(connection, first.session, heard_at)
+
+
+def test_an_agent_that_was_taken_for_lost_makes_its_session_live_again(database: Database) -> None:
+    first = begun(database)
+    for reason, status in (("agent_lost", "live"), ("host", "ended")):
+        heard_at = first.started_at - timedelta(minutes=2)
+        changed(database, first.session, heard_at=heard_at)
+        ended(database, first.session, reason)
+        with database.write() as connection:
+            sessions.touch(connection, first.session)
+        session = row(database, first.session)
+        assert session.status == status
+        assert (session.heard_at > heard_at) == (status == "live")
+
+
+# --- Looking up ---------------------------------------------------------------------------------------
+
+
+def numbered(database: Database, count: int) -> list[str]:
+    """Sessions that began one after the other, three at a time, the newest first."""
+    records = [
+        provisional(
+            session=f"{number:04}",
+            room="retro" if number % 2 else "planning",
+            room_sid=f"RM_{number}",
+            started_at=AT + timedelta(seconds=number // 3),
+        )
+        for number in range(count)
+    ]
+    for record in records:
+        registered(database, record)
+    return [record.session for record in reversed(records)]
+
+
+def test_the_pages_of_a_list_hold_every_session_once(database: Database) -> None:
+    expected = numbered(database, 10)
+    for room, wanted in ((None, expected), ("retro", [one for one in expected if int(one) % 2])):
+        found: list[str] = []
+        after = None
+        with database.read() as connection:
+            while True:
+                page = sessions.list_sessions(connection, DEFAULT_SPACE, room=room, after=after, limit=4)
+                found += [one.id for one in page.items]
+                if (after := page.next) is None:
+                    break
+                assert len(page.items) == 4
+        assert found == wanted
+
+
+def test_a_session_is_shown_with_everything_that_belongs_to_it(database: Database) -> None:
+    first = begun(database)
+    failure = Failure(id="f1", stage="stt", code="timeout", message="No answer in 5 s.", at=AT)
+    anna = Presence(identity="anna", name="Anna", joined_ms=10, left_ms=500)
+    ben = Presence(identity="ben", name="Ben", joined_ms=20)
+    gap = Gap(start_ms=100, end_ms=200, identity="ben", reason="stt_down")
+    stems = [
+        Stem(
+            track="TR_1", number=number, identity="anna", path=f"{number}.ogg", sample_rate_hz=48_000,
+            start_ms=0, duration_ms=duration_ms, size_bytes=duration_ms,
+        )
+        for number, duration_ms in ((1, 3_000), (2, 4_000), (3, None))
+    ]  # fmt: skip
+    usage = Usage(identity="anna", speech_ms=1_000, stt_ms=1_200)
+    Applier(database, first.session, 1).apply(
+        [first, final(1), final(2), failure, anna, ben, gap, *stems, usage], None
+    )
+    second = begun(database)
+    Applier(database, second.session, 2).apply([second, usage], None)
+    with database.read() as connection:
+        shown = sessions.get_session(connection, DEFAULT_SPACE, first.session)
+        assert sessions.get_session(connection, DEFAULT_SPACE, "unknown") is None
+    assert shown is not None
+    assert (shown.summary.id, shown.summary.room, shown.summary.languages) == (
+        first.session, "planning", ("en",),
+    )  # fmt: skip
+    assert shown.sids == ("RM_1",)
+    assert [(one.epoch, one.agent, one.published_as) for one in shown.epochs] == [
+        (1, "agent-1", first.session),
+        (2, "agent-1", first.session),
+    ]
+    assert shown.presences == (anna, ben)
+    assert shown.finals == 2
+    assert gap in shown.gaps
+    assert (shown.stems, shown.stems_ms, shown.stems_bytes) == (3, 7_000, 7_000)
+    assert type(shown.stems_ms) is int
+    assert shown.usage == (Usage(identity="anna", speech_ms=2_000, stt_ms=2_400),)
+    assert shown.failures == (failure,)
+
+
+def test_a_merged_session_is_shown_as_what_it_became(database: Database) -> None:
+    first = begun(database)
+    record = provisional(started_at=first.started_at + timedelta(seconds=90))
+    registered(database, record)
+    with database.read() as connection:
+        shown = sessions.get_session(connection, DEFAULT_SPACE, record.session)
+    assert shown is not None
+    assert shown.summary.id == first.session
+    assert shown.epochs[1].published_as == record.session
+
+
+def many(database: Database) -> None:
+    """Many sessions that are over, in many rooms."""
+    sessions_of_a_year = [
+        {
+            "id": f"{number:04}",
+            "space_id": DEFAULT_SPACE,
+            "room": f"room {number % 50}",
+            "status": "ended",
+            "epoch": 1,
+            "languages": ["en"],
+            "started_at": AT + timedelta(hours=number),
+            "heard_at": AT + timedelta(hours=number),
+            "ended_by": "room_closed",
+        }
+        for number in range(2_000)
+    ]
+    with database.write() as connection:
+        connection.execute(insert(SESSION), sessions_of_a_year)
+
+
+@pytest.mark.parametrize(("room", "index"), [(None, "session_by_start"), ("room 7", "session_by_room")])
+def test_a_page_of_sessions_is_read_from_an_index(database: Database, room: str | None, index: str) -> None:
+    many(database)
+    with plans(database) as found, database.read() as connection:
+        page = sessions.list_sessions(connection, DEFAULT_SPACE, room=room, limit=2)
+        sessions.list_sessions(connection, DEFAULT_SPACE, room=room, limit=2, after=page.next)
+    assert len(found) == 2
+    for plan in found:
+        assert index in plan
+        assert not sorts(plan)
+
+
+def test_the_sweeper_reads_an_index(database: Database) -> None:
+    many(database)
+    with plans(database) as found, database.read() as connection:
+        sessions.sweep_candidates(connection, 60.0)
+    assert "session_by_status" in found[-1]
