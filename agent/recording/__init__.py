@@ -1,0 +1,1 @@
+"""Recording: each speaker's audio on the worker's disk, while the session runs."""
