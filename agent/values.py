@@ -1,12 +1,13 @@
 """The values that travel between packages: small, frozen, without behaviour of their own.
 
 Session time is an integer of milliseconds since the session began (`start_ms`, `end_ms`). Samples are mono
-`int16` of shape `(samples,)` at `SAMPLE_RATE_HZ`.
+`int16` of shape `(samples,)` at `SAMPLE_RATE_HZ` unless their track says otherwise.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = [
     "Heard",
     "Samples",
     "Speaker",
+    "Storage",
     "Track",
     "Voice",
     "Word",
@@ -42,10 +44,11 @@ class Speaker:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One stream of sound from one person."""
+    """One stream of sound from one person, whose samples come at `sample_rate_hz`."""
 
     id: str
     speaker: Speaker
+    sample_rate_hz: int = SAMPLE_RATE_HZ
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,6 +125,15 @@ class Caption:
     language: str
     start_ms: int
     end_ms: int
+
+
+class Storage(StrEnum):
+    """Where what is said now is safe."""
+
+    DATABASE = "database"  # as it should be, by way of the journal
+    JOURNAL = "journal"  # on the worker's disk: the database is away, and gets it when it is back
+    DATABASE_ONLY = "database_only"  # the worker's disk takes nothing more
+    NOWHERE = "nowhere"  # nothing becomes final until this is over
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,11 @@ from livekit.agents import AgentServer, JobRequest, WorkerPermissions
 
 from agent import job
 from agent.config import Settings
-from agent.errors import ConfigError, EngineError, LiveKitError
+from agent.errors import ConfigError, DatabaseAwayError, DatabaseError, EngineError, LiveKitError
+from agent.recovery import Recovery, settle_database
 from agent.room.dispatch import Rooms
 from agent.telemetry.logs import configure_logs
+from persistence.database import Database
 from plugins.stt import engine_modules, load_engine
 
 __all__ = ["Gate", "build_server", "run_worker"]
@@ -106,14 +108,26 @@ async def run_worker(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then end the sessions and return.
 
     Raises:
-        ConfigError: The speech engine or the port that the settings name cannot be had.
+        ConfigError: The speech engine, the database or the port that the settings name cannot be had.
     """
     configure_logs(settings.log.level, settings.log.format)
     _own_the_environment()
     await asyncio.to_thread(_try_engine, settings)
+    await asyncio.to_thread(_try_database, settings)
+    async with Rooms(settings) as rooms:
+        await _say_if_away(rooms)
+        recovering = asyncio.create_task(Recovery(settings, rooms).run(), name="worker.recover")
+        try:
+            await _serve(settings)
+        finally:
+            recovering.cancel()
+            await asyncio.gather(recovering, return_exceptions=True)
+
+
+async def _serve(settings: Settings) -> None:
+    """Take rooms until a signal comes."""
     server = build_server(settings)
     server.on("worker_registered", lambda *_: log.info("worker.ready", max_jobs=settings.worker.max_jobs))
-    await _say_if_away(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
@@ -139,13 +153,26 @@ async def run_worker(settings: Settings) -> None:
         stopping.cancel()
 
 
-async def _say_if_away(settings: Settings) -> None:
+async def _say_if_away(rooms: Rooms) -> None:
     """Say in a sentence what is wrong with the server or the key; the SDK says the rest, and tries again."""
-    async with Rooms(settings) as rooms:
-        try:
-            await rooms.ping()
-        except LiveKitError as error:
-            log.warning("livekit.away", problem=str(error))
+    try:
+        await rooms.ping()
+    except LiveKitError as error:
+        log.warning("livekit.away", problem=str(error))
+
+
+def _try_database(settings: Settings) -> None:
+    """Find out before any room does whether the database is one that we can work with."""
+    database = Database(settings.database_url)
+    try:
+        settle_database(settings, database)
+    except DatabaseAwayError as error:
+        # Sessions begin without it, and their journals wait for it.
+        log.warning("database.away", problem=str(error))
+    except DatabaseError as error:
+        raise ConfigError(str(error)) from error
+    finally:
+        database.close()
 
 
 def _try_engine(settings: Settings) -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "VERSION",
     "caption_body",
     "encode",
+    "notice_body",
     "schema",
     "state_body",
     "timestamp",
@@ -51,6 +52,7 @@ def state_body(
     captions_reason: str | None,
     recording: str,
     recording_reason: str | None,
+    storage: str,
     unheard: Mapping[str, str],
     coverage: float,
     lag_ms: int,
@@ -62,6 +64,7 @@ def state_body(
         agent: The identity of the agent, to which commands are addressed.
         captions: `live`, `delayed`, `degraded`, `paused` or `off`; the reason is for people.
         recording: `on`, `off` or `failed`; the reason is for people.
+        storage: Where what is said now is safe: `database`, `journal`, `database_only` or `nowhere`.
         unheard: By identity, why somebody's microphone cannot be heard.
         coverage: The share of the audio so far that went to a speech engine, 0 to 1.
         lag_ms: How long ago the newest recognised words were spoken.
@@ -73,12 +76,18 @@ def state_body(
         "captions_reason": captions_reason,
         "recording": recording,
         "recording_reason": recording_reason,
+        "storage": storage,
         "unheard": list(_as_many_as_fit(unheard)),
         "unheard_count": len(unheard),
         "coverage": round(coverage, 3),
         "lag_ms": lag_ms,
         "languages": list(languages),
     }
+
+
+def notice_body(*, code: str, text: str) -> dict[str, Any]:
+    """The body of a `notice` event: `text` is a sentence for people, `code` tells programs which."""
+    return {"code": code, "text": text}
 
 
 def encode(event: Event) -> bytes:

@@ -12,7 +12,7 @@ from typing import IO, Self
 __all__ = ["Child"]
 
 GUARD = Path(__file__).with_name("guard.py")
-STOP_S = 35.0  # a worker gives its sessions 30 s to end
+STOP_S = 40.0  # a worker gives its sessions 35 s to end
 
 
 class Child:

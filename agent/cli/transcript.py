@@ -68,6 +68,8 @@ class Transcript:
                     return list(self._take_caption(event))
                 case "state":
                     return list(self._take_state(event))
+                case "notice":
+                    return [Notice(clean(event["text"]))]
         except (KeyError, TypeError, ValueError, AttributeError):
             return []
         return []

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from agent.session.source import (
     AudioReceived,
-    Ended,
     ParticipantJoined,
+    SourceEnded,
     SourceEvent,
     TrackClosed,
     TrackOpened,
@@ -55,7 +55,7 @@ class RecordedSource:
         await asyncio.sleep(max(end_s - loop.time(), 0))
         index, self._next_block = self._next_block, self._next_block + 1
         if index >= self._blocks:
-            return [*(TrackClosed(track.id) for track in self._tracks), Ended("recording_over")]
+            return [*(TrackClosed(track.id) for track in self._tracks), SourceEnded("recording_over")]
         begin = index * self._block_samples
         return [
             AudioReceived(track.id, block, end_s)

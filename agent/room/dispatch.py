@@ -4,7 +4,7 @@ import asyncio
 import os
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from types import TracebackType
@@ -103,9 +103,28 @@ class Rooms:
                 return False
             if asked_at_s and await self.agent_is_in(room):
                 return False
-            request = api.CreateAgentDispatchRequest(agent_name=self._agent_name, room=room)
-            await self._api.agent_dispatch.create_dispatch(request)
+        await self.dispatch(room)
         return True
+
+    async def dispatch(self, room: str) -> None:
+        """Ask the agent into a room, whether it is there or not.
+
+        Raises:
+            LiveKitError: The server is away or refuses us.
+        """
+        request = api.CreateAgentDispatchRequest(agent_name=self._agent_name, room=room)
+        with self._explained():
+            await self._api.agent_dispatch.create_dispatch(request)
+
+    async def open_sids(self, names: Sequence[str]) -> set[str]:
+        """The SIDs of those of these rooms that are open.
+
+        Raises:
+            LiveKitError: The server is away or refuses us.
+        """
+        with self._explained():
+            found = await self._api.room.list_rooms(api.ListRoomsRequest(names=names))
+        return {room.sid for room in found.rooms}
 
     async def agent_is_in(self, room: str) -> bool:
         """Whether our agent is in a room. It is hidden from clients, not from the server's API.

@@ -18,11 +18,11 @@ from agent.config import Room as RoomSettings
 from agent.room.microphone import heard_track
 from agent.session.source import (
     AudioReceived,
-    Ended,
     HeardAgain,
     Inbox,
     ParticipantJoined,
     ParticipantLeft,
+    SourceEnded,
     SourceEvent,
     SpeakerRenamed,
     TrackClosed,
@@ -83,12 +83,20 @@ class RoomSource:
 
     Of each participant one microphone is heard, the newest that is not muted: who publishes a second time
     is not heard twice.
+
+    Args:
+        room: Not connected yet.
+        settings: Whom to hear.
+        sample_rate_hz: What every track is to be given at.
     """
 
-    def __init__(self, room: rtc.Room, settings: RoomSettings) -> None:
+    def __init__(
+        self, room: rtc.Room, settings: RoomSettings, *, sample_rate_hz: int = SAMPLE_RATE_HZ
+    ) -> None:
         self._room = room
         self._settings = settings
-        self._inbox = Inbox()
+        self._sample_rate_hz = sample_rate_hz
+        self._inbox = Inbox(sample_rate_hz)
         self._ears: dict[str, _Ear] = {}
         self._present: dict[str, Speaker] = {}
         self._unheard: dict[str, UnheardReason] = {}
@@ -139,7 +147,7 @@ class RoomSource:
             self._is_closed = True
             for ear in self._ears.values():
                 self._close(ear)
-            self._inbox.put(Ended(_reason_name(reason)))
+            self._inbox.put(SourceEnded(_reason_name(reason)))
 
     def _settle(self) -> None:
         """Bring what is heard in line with the room. Idempotent."""
@@ -153,8 +161,9 @@ class RoomSource:
                 ear.publication.set_subscribed(False)
         self._settle_presence()
         for sid, (publication, speaker) in wanted.items():
-            ear = self._ears.setdefault(sid, _Ear(publication, Track(sid, speaker)))
-            ear.publication, ear.track = publication, Track(sid, speaker)
+            track = Track(sid, speaker, self._sample_rate_hz)
+            ear = self._ears.setdefault(sid, _Ear(publication, track))
+            ear.publication, ear.track = publication, track
             self._settle_ear(ear)
         self._settle_unheard()
 
@@ -230,7 +239,9 @@ class RoomSource:
     async def _pump(self, track_id: str, track: rtc.Track) -> None:
         """Carry the frames of one track into the inbox until cancelled: the stream never ends by itself."""
         loop = asyncio.get_running_loop()
-        stream = rtc.AudioStream(track, sample_rate=SAMPLE_RATE_HZ, num_channels=1, frame_size_ms=FRAME_MS)
+        stream = rtc.AudioStream(
+            track, sample_rate=self._sample_rate_hz, num_channels=1, frame_size_ms=FRAME_MS
+        )
         try:
             async for event in stream:
                 samples = np.frombuffer(event.frame.data, np.int16)

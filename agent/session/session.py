@@ -14,16 +14,18 @@ import structlog
 from agent.audio.activity import VoiceActivityDetector, VoiceLog
 from agent.audio.front_end import FrontEnd
 from agent.captions.assembler import CaptionAssembler
-from agent.captions.protocol import state_body
+from agent.captions.protocol import notice_body, state_body
+from agent.recording.recorder import Recorder
 from agent.session.announcer import Announcer, SessionIdentity
+from agent.session.limits import Limit, SessionLimits
 from agent.session.publisher import Publisher
 from agent.session.source import (
     AudioReceived,
-    Ended,
     HeardAgain,
     ParticipantJoined,
     ParticipantLeft,
     Source,
+    SourceEnded,
     SourceEvent,
     SpeakerRenamed,
     TrackClosed,
@@ -32,31 +34,42 @@ from agent.session.source import (
     TrackUnmuted,
     Unheard,
 )
+from agent.session.store import Store
+from agent.session.usage import UsageMeter
 from agent.transcription.transcriber import EngineDown, EngineUp, Transcriber
-from agent.values import Block, Heard, Speaker, Voice
+from agent.values import Block, Heard, Speaker, Storage, Track, Voice
+from persistence.records import Ended, Gap, Presence
 
 __all__ = ["Session", "SessionReport"]
 
 log = structlog.get_logger(__name__)
 
 STATE_INTERVAL_S = 10.0
+STATE_POLL_S = 0.25  # a change is told within that; a failed recording within a second
+USAGE_INTERVAL_S = 30.0  # what a crash may leave out of a bill
 MEASURED = {"coverage", "lag_ms"}  # of a state: no reason to announce it
 FLUSH_AFTER_S = 0.5  # without any audio an engine would wait for ever for the silence that ends an utterance
 FINISH_TIMEOUT_S = 15.0  # for the last finals; a local engine on a busy machine takes seconds
 DRAIN_TIMEOUT_S = 5.0  # for what is still to be published then
+
+# After these, and after a limit, nobody will go on with the session.
+ROOM_IS_OVER = {"room_closed", "room_deleted", "recording_over"}
 
 
 @dataclass(frozen=True, slots=True)
 class SessionReport:
     """What a session did, once it is over.
 
+    It ended at `end_ms` of session time. `unkept` finals stayed partials, because nothing could keep them.
     `sent_ms` and `unsent_ms` are of the mix; `dropped_ms`, `moved_ms` and `trimmed_ms` are summed over all
     tracks. `dropped_events` were never published, because nothing could be for very long.
     """
 
     ended_by: str
+    end_ms: int
     duration_ms: int
     finals: int
+    unkept: int
     sent_ms: int
     unsent_ms: int
     dropped_ms: int
@@ -72,7 +85,10 @@ class Session:
         source: What is listened to.
         publisher: Where events go.
         transcriber: The speech recognition; the session finishes it.
+        store: What keeps finals and all else that must outlive the session.
+        recorder: Writes every track's audio; None where there is no recording. The session closes it.
         identity: What names the session to the outside.
+        limits: When it ends by itself.
         languages: What is spoken, as ISO 639-1 codes, to be told to viewers.
         new_detector: Makes a voice activity detector for a track.
         partials_per_s: How many partial captions a second viewers get.
@@ -84,8 +100,11 @@ class Session:
         source: Source,
         publisher: Publisher,
         transcriber: Transcriber,
+        store: Store,
+        recorder: Recorder | None,
         identity: SessionIdentity,
         *,
+        limits: SessionLimits,
         languages: Sequence[str],
         new_detector: Callable[[], VoiceActivityDetector],
         partials_per_s: float,
@@ -96,25 +115,40 @@ class Session:
         self._identity = identity
         self._languages = tuple(languages)
         self._utc_now = utc_now
-        self._announcer = Announcer(publisher, identity, partials_per_s=partials_per_s, utc_now=utc_now)
+        self._store = store
+        self._recorder = recorder
+        self._limits = limits
+        self._announcer = Announcer(
+            publisher, store, identity, partials_per_s=partials_per_s, utc_now=utc_now
+        )
         self._front_end = FrontEnd(new_detector)
         self._voice_log = VoiceLog()
         self._assembler = CaptionAssembler(identity.epoch)
         self._speakers: dict[str, Speaker] = {}
-        self._open_tracks: set[str] = set()
-        self._identities: dict[str, str] = {}  # by open track; used in the front end's thread only
+        self._open_tracks: dict[str, Track] = {}
+        self._tracks: dict[str, Track] = {}  # the open ones, as the front end's thread knows them
+        self._present: dict[str, Presence] = {}
         self._unheard: dict[str, str] = {}
         self._engine_fault: str | None = None
+        self._engine_down_ms = 0
+        self._heard_until_ms = identity.offset_ms
+        self._last_voice_ms = identity.offset_ms
+        self._usage = UsageMeter()
         self._lag_ms = 0
-        self._state_changed = asyncio.Event()
         self._end_asked = asyncio.Event()
         self._ended_by = ""
-        self._started_s = 0.0
+        self._limit_reached: Limit | None = None
+        self._zero_s = 0.0  # session time 0 on the event loop's clock
 
     def end(self, reason: str) -> None:
         """Ask the session to end; `run` returns when the last finals are out. The first reason counts."""
-        self._ended_by = self._ended_by or reason
+        if self._end_asked.is_set():
+            return
+        self._ended_by = reason
         self._end_asked.set()
+        if reason in ROOM_IS_OVER or self._limit_reached is not None:
+            # At once: a room of the same name that opens a second later is another session.
+            self._store.note(Ended(reason=reason, end_ms=self._now_ms(), at=self._utc_now()))
 
     async def run(self) -> SessionReport:
         """Live until the source ends or `end` is called, give out the last finals, and return.
@@ -122,23 +156,33 @@ class Session:
         Raises:
             ExceptionGroup: What a part could not cope with. Everything that was started is stopped by then.
         """
-        self._started_s = asyncio.get_running_loop().time()
+        self._zero_s = asyncio.get_running_loop().time() - self._identity.offset_ms / 1000
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="front-end") as thread:
-            async with asyncio.TaskGroup() as tasks:
-                publishing = tasks.create_task(self._announcer.run(), name="session.publish")
-                hearing = tasks.create_task(self._hear(), name="session.hear")
-                reporting = tasks.create_task(self._report_state(), name="session.state")
-                await self._listen(thread)
-                self._transcriber.finish()
-                await asyncio.wait([hearing], timeout=FINISH_TIMEOUT_S)
-                reporting.cancel()
-                self._announcer.state(self._state())
-                is_drained = await self._announcer.drain(DRAIN_TIMEOUT_S)
-                if not hearing.done() or not is_drained:
-                    log.warning("session.cut_short", finals_done=hearing.done(), published=is_drained)
-                hearing.cancel()
-                publishing.cancel()
+            try:
+                await self._run(thread)
+            finally:
+                await self._close_recorder()
         return self._report()
+
+    async def _run(self, thread: ThreadPoolExecutor) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            publishing = tasks.create_task(self._announcer.run(), name="session.publish")
+            hearing = tasks.create_task(self._hear(), name="session.hear")
+            reporting = tasks.create_task(self._report_state(), name="session.state")
+            await self._listen(thread)
+            self._transcriber.finish()
+            closing = tasks.create_task(self._close_recorder(), name="session.close_recorder")
+            await asyncio.wait((hearing, closing), timeout=FINISH_TIMEOUT_S)
+            reporting.cancel()
+            self._note_rest()
+            if (limit := self._limit_reached) is not None:
+                self._announcer.notice(notice_body(code=f"limit_{limit}", text=self._limits.explain(limit)))
+            self._announcer.state(self._state())
+            is_drained = await self._announcer.drain(DRAIN_TIMEOUT_S)
+            if not hearing.done() or not is_drained:
+                log.warning("session.cut_short", finals_done=hearing.done(), published=is_drained)
+            for task in (hearing, closing, publishing):
+                task.cancel()
 
     async def _listen(self, thread: ThreadPoolExecutor) -> None:
         """Take what the source gives until it ends or somebody asks for the end."""
@@ -169,10 +213,14 @@ class Session:
     async def _take_in(self, events: Sequence[SourceEvent], thread: ThreadPoolExecutor) -> None:
         for event in events:
             self._note(event)
+            self._record(event)
         loop = asyncio.get_running_loop()
         voices, mix = await loop.run_in_executor(thread, self._process, events)
         for identity, voice in voices:
             self._voice_log.add(identity, voice)
+            self._usage.add_speech(identity, voice.voice_ms)
+            if 2 * voice.voice_ms >= voice.end_ms - voice.start_ms:
+                self._last_voice_ms = max(self._last_voice_ms, voice.end_ms)
         if mix is not None:
             self._transcriber.push(mix)
 
@@ -181,20 +229,66 @@ class Session:
         match event:
             case ParticipantJoined() | SpeakerRenamed():
                 self._speakers[event.speaker.identity] = event.speaker
+                self._note_presence(event.speaker.identity, event.speaker.name)
             case TrackOpened():
                 # A speaker stays known when the track is gone: the last words are still on their way.
                 self._speakers[event.track.speaker.identity] = event.track.speaker
-                self._open_tracks.add(event.track.id)
+                self._open_tracks[event.track.id] = event.track
             case TrackClosed():
-                self._open_tracks.discard(event.track_id)
+                self._open_tracks.pop(event.track_id, None)
             case Unheard():
                 self._unheard[event.identity] = event.reason
-            case HeardAgain() | ParticipantLeft():
+            case HeardAgain():
                 self._unheard.pop(event.identity, None)
-            case Ended():
+            case ParticipantLeft():
+                self._unheard.pop(event.identity, None)
+                self._note_presence(event.identity, None)
+            case SourceEnded():
                 self.end(event.reason)
-        if isinstance(event, TrackOpened | TrackClosed | Unheard | HeardAgain | ParticipantLeft):
-            self._state_changed.set()
+
+    def _record(self, event: SourceEvent) -> None:
+        """Give a track's audio to the recorder as it came, before anything is done to it."""
+        if self._recorder is None:
+            return
+        match event:
+            case TrackOpened():
+                self._recorder.open(event.track.id, event.track.speaker.identity, event.track.sample_rate_hz)
+            case TrackUnmuted():
+                if (track := self._open_tracks.get(event.track_id)) is not None:
+                    self._recorder.open(track.id, track.speaker.identity, track.sample_rate_hz)
+            case AudioReceived():
+                self._recorder.push(event.track_id, event.samples, self._session_ms(event.received_s))
+            case TrackMuted() | TrackClosed():
+                self._recorder.close(event.track_id)
+
+    async def _close_recorder(self) -> None:
+        if self._recorder is not None:
+            await self._recorder.aclose()
+
+    def _note_presence(self, identity: str, name: str | None) -> None:
+        """Somebody is here under a name from now on, or is not any more where it is None."""
+        now_ms = self._now_ms()
+        if (before := self._present.pop(identity, None)) is not None:
+            self._store.note(before.model_copy(update={"left_ms": now_ms}))
+        if name is not None:
+            self._present[identity] = Presence(identity=identity, name=name, joined_ms=now_ms)
+            self._store.note(self._present[identity])
+
+    def _note_usage(self) -> None:
+        for usage in self._usage.totals(self._transcriber.sent_ms):
+            self._store.note(usage)
+
+    def _note_rest(self) -> None:
+        """What is known only at the end."""
+        self._note_usage()
+        for identity in list(self._present):
+            self._note_presence(identity, None)
+        if self._engine_fault is not None:
+            self._note_engine_gap()
+
+    def _note_engine_gap(self) -> None:
+        if self._engine_down_ms < (now_ms := self._now_ms()):
+            self._store.note(Gap(start_ms=self._engine_down_ms, end_ms=now_ms, reason="engine"))
 
     def _process(self, events: Sequence[SourceEvent]) -> tuple[list[tuple[str, Voice]], Block | None]:
         """Compute on the samples, in order; runs in the front end's own thread.
@@ -208,9 +302,9 @@ class Session:
         def push(track_id: str) -> None:
             if blocks := arrived.pop(track_id, None):
                 samples = np.concatenate([block.samples for block in blocks])
-                received_ms = round((blocks[-1].received_s - self._started_s) * 1000)
+                received_ms = self._session_ms(blocks[-1].received_s)
                 for voice in self._front_end.push(track_id, samples, received_ms):
-                    voices.append((self._identities[track_id], voice))
+                    voices.append((self._tracks[track_id].speaker.identity, voice))
 
         for event in events:
             match event:
@@ -218,18 +312,19 @@ class Session:
                     arrived.setdefault(event.track_id, []).append(event)
                 case TrackOpened():
                     push(event.track.id)
-                    self._identities[event.track.id] = event.track.speaker.identity
-                    self._front_end.open(event.track.id)
+                    self._tracks[event.track.id] = event.track
+                    self._front_end.open(event.track.id, event.track.sample_rate_hz)
                 case TrackUnmuted():
                     push(event.track_id)
-                    self._front_end.open(event.track_id)
+                    if (track := self._tracks.get(event.track_id)) is not None:
+                        self._front_end.open(track.id, track.sample_rate_hz)
                 case TrackMuted():
                     push(event.track_id)
                     self._front_end.close(event.track_id)
                 case TrackClosed():
                     push(event.track_id)
                     self._front_end.close(event.track_id)
-                    self._identities.pop(event.track_id, None)
+                    self._tracks.pop(event.track_id, None)
         for track_id in list(arrived):
             push(track_id)
         return voices, self._front_end.take()
@@ -242,16 +337,20 @@ class Session:
                     case Heard():
                         self._caption(heard)
                     case EngineUp():
+                        self._note_engine_gap()
                         self._engine_fault = None
-                        self._state_changed.set()
                     case EngineDown():
+                        if self._engine_fault is None:
+                            # What was sent and has no final yet is lost with the engine's stream.
+                            self._engine_down_ms = self._heard_until_ms
                         self._engine_fault = heard.reason
-                        self._state_changed.set()
 
     def _caption(self, heard: Heard) -> None:
         heard_at = self._utc_now()
         if heard.text:
             self._lag_ms = max(self._now_ms() - heard.end_ms, 0)
+        if heard.is_final:
+            self._heard_until_ms = max(self._heard_until_ms, heard.end_ms)
         for caption in self._assembler.hear(heard, self._voice_log.voice_in, self._speaker_of):
             self._announcer.caption(caption, heard_at)
 
@@ -259,10 +358,11 @@ class Session:
         return self._speakers.get(identity, Speaker(identity, identity))
 
     async def _report_state(self) -> None:
-        """Announce the state on change and every ten seconds."""
+        """Announce the state on change and every ten seconds, and end what is beyond its limits."""
         loop = asyncio.get_running_loop()
         announced: dict[str, Any] = {}
         due_s = loop.time()
+        usage_due_s = due_s + USAGE_INTERVAL_S
         while True:
             body = self._state()
             # The figures move all the time; they go along when something else changes.
@@ -271,19 +371,30 @@ class Session:
                 self._announcer.state(body)
                 announced = settled
                 due_s = loop.time() + STATE_INTERVAL_S
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(due_s):
-                    await self._state_changed.wait()
-            self._state_changed.clear()
+            if loop.time() >= usage_due_s:
+                self._note_usage()
+                usage_due_s = loop.time() + USAGE_INTERVAL_S
+            self._heed_limits()
+            await asyncio.sleep(STATE_POLL_S)
+
+    def _heed_limits(self) -> None:
+        limit = self._limits.reached(
+            now_ms=self._now_ms(), last_voice_ms=self._last_voice_ms, participants=len(self._present)
+        )
+        if limit is not None and not self._end_asked.is_set():
+            self._limit_reached = limit
+            self.end(limit)
 
     def _state(self) -> dict[str, Any]:
         captions, reason = self._captions_state()
+        recording, recording_reason = self._recorder.state if self._recorder else ("off", "disabled")
         return state_body(
             agent=self._identity.agent,
             captions=captions,
             captions_reason=reason,
-            recording="off",
-            recording_reason="not_available",
+            recording=recording,
+            recording_reason=recording_reason,
+            storage=self._store.storage,
             unheard=self._unheard,
             coverage=self._coverage(),
             lag_ms=self._lag_ms,
@@ -292,9 +403,11 @@ class Session:
 
     def _captions_state(self) -> tuple[str, str | None]:
         if self._end_asked.is_set():
-            return "off", "ended"
+            return "off", f"limit_{self._limit_reached}" if self._limit_reached else "ended"
         if self._engine_fault is not None:
             return "degraded", "engine"
+        if self._store.storage is Storage.NOWHERE:
+            return "degraded", "storage"
         if self._unheard and not self._open_tracks:
             return "off", "unheard"
         return "live", None
@@ -305,13 +418,18 @@ class Session:
         return sent_ms / (sent_ms + lost_ms) if sent_ms + lost_ms else 1.0
 
     def _now_ms(self) -> int:
-        return round((asyncio.get_running_loop().time() - self._started_s) * 1000)
+        return self._session_ms(asyncio.get_running_loop().time())
+
+    def _session_ms(self, loop_s: float) -> int:
+        return round((loop_s - self._zero_s) * 1000)
 
     def _report(self) -> SessionReport:
         return SessionReport(
             ended_by=self._ended_by,
-            duration_ms=self._now_ms(),
+            end_ms=self._now_ms(),
+            duration_ms=self._now_ms() - self._identity.offset_ms,
             finals=self._announcer.finals,
+            unkept=self._announcer.unkept,
             sent_ms=self._transcriber.sent_ms,
             unsent_ms=self._transcriber.unsent_ms,
             dropped_ms=self._source.dropped_ms,

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from agent.values import SAMPLES_PER_MS, Samples, Speaker, Track
+from agent.values import SAMPLE_RATE_HZ, Samples, Speaker, Track
 
 __all__ = [
     "AudioReceived",
-    "Ended",
     "HeardAgain",
     "Inbox",
     "ParticipantJoined",
     "ParticipantLeft",
     "Source",
+    "SourceEnded",
     "SourceEvent",
     "SpeakerRenamed",
     "TrackClosed",
@@ -95,7 +95,7 @@ class TrackUnmuted:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AudioReceived:
-    """Samples of an open track, whose last one was received at `received_s`."""
+    """Samples of an open track at its rate, whose last one was received at `received_s`."""
 
     track_id: str
     samples: Samples
@@ -118,7 +118,7 @@ class HeardAgain:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class SourceEnded:
     """Nothing more will come: the room closed, or the recording is over."""
 
     reason: str
@@ -135,7 +135,7 @@ SourceEvent = (
     | AudioReceived
     | Unheard
     | HeardAgain
-    | Ended
+    | SourceEnded
 )
 
 
@@ -143,7 +143,7 @@ class Source(Protocol):
     """What a session listens to."""
 
     async def receive(self) -> Sequence[SourceEvent]:
-        """Wait until something has happened, and give all of it in order. `Ended` comes last, once.
+        """Wait until something has happened, and give all of it in order. `SourceEnded` comes last, once.
 
         Cancelling it loses nothing.
         """
@@ -156,9 +156,14 @@ class Source(Protocol):
 
 
 class Inbox:
-    """What a source has for its session: bounded by dropping the oldest audio, never another event."""
+    """What a source has for its session: bounded by dropping the oldest audio, never another event.
 
-    def __init__(self) -> None:
+    Args:
+        sample_rate_hz: Of all its tracks.
+    """
+
+    def __init__(self, sample_rate_hz: int = SAMPLE_RATE_HZ) -> None:
+        self._samples_per_ms = sample_rate_hz // 1000
         self._events: deque[SourceEvent] = deque()
         self._audio_blocks = 0
         self._arrived = asyncio.Event()
@@ -185,5 +190,5 @@ class Inbox:
             if isinstance(event, AudioReceived):
                 del self._events[index]
                 self._audio_blocks -= 1
-                self.dropped_ms += len(event.samples) // SAMPLES_PER_MS
+                self.dropped_ms += len(event.samples) // self._samples_per_ms
                 return

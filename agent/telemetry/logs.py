@@ -75,6 +75,7 @@ def configure_logs(
     # Its lower levels print every signalling message.
     logging.getLogger("livekit").setLevel(logging.WARNING if level != "debug" else logging.INFO)
     logging.getLogger("livekit.agents").setLevel(level.upper())
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each look at a database
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:

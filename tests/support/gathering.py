@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
+
+from pydantic import SecretStr
 
 from agent.cli.local_livekit import LocalLiveKit
 from agent.config import LiveKit, Settings, load_settings
@@ -18,13 +21,26 @@ POLL_S = 0.05
 
 
 def settings_for(
-    livekit: LocalLiveKit, *, agent_name: str = "roomscribe", mode: str = "explicit"
+    livekit: LocalLiveKit,
+    *,
+    agent_name: str = "roomscribe",
+    mode: str = "explicit",
+    data_dir: Path | None = None,
+    database_url: str = "",
 ) -> Settings:
-    """Settings of somebody who uses this server and this agent."""
+    """Settings of somebody who uses this server and this agent, and what its worker keeps."""
     settings = load_settings()
     server = LiveKit(url=livekit.url, api_key=livekit.api_key, api_secret=livekit.api_secret)  # type: ignore[arg-type]
     dispatch = settings.dispatch.model_copy(update={"agent_name": agent_name, "mode": mode})
-    return settings.model_copy(update={"livekit": server, "dispatch": dispatch})
+    database = settings.database.model_copy(update={"url": SecretStr(database_url)})
+    return settings.model_copy(
+        update={
+            "livekit": server,
+            "dispatch": dispatch,
+            "database": database,
+            "data_dir": data_dir or settings.data_dir,
+        }
+    )
 
 
 async def until(condition: Callable[[], object], *, what: str, limit_s: float = LIMIT_S) -> None:

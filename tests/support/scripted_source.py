@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from agent.session.source import AudioReceived, Ended, Inbox, SourceEvent
+from agent.session.source import AudioReceived, Inbox, SourceEnded, SourceEvent
 from agent.values import SAMPLE_RATE_HZ, Samples
 
 
@@ -34,7 +34,7 @@ class ScriptedSource:
                 loop.call_at(started_s + at_s, self._put_all, events)
             if self._ends:
                 loop.call_at(
-                    started_s + max(moments, default=0.0) + 0.001, self._put_all, [Ended("script_over")]
+                    started_s + max(moments, default=0.0) + 0.001, self._put_all, [SourceEnded("script_over")]
                 )
         return await self._inbox.take()
 

@@ -8,11 +8,14 @@ from typing import Any
 from livekit.agents import stt
 from livekit.local_inference import VAD
 
+from agent.recording.recorder import Recorder
 from agent.session.announcer import SessionIdentity
+from agent.session.limits import SessionLimits
 from agent.session.session import Session, SessionReport
 from agent.session.source import Source
 from agent.transcription.transcriber import Transcriber
 from agent.values import Caption, Event
+from tests.support.kept import Kept
 from tests.support.virtual_time import run_virtual
 
 INFERENCE_S = 0.15  # charged for each decode, so that what is decoded when does not depend on the machine
@@ -20,9 +23,10 @@ INFERENCE_S = 0.15  # charged for each decode, so that what is decoded when does
 
 @dataclass
 class Published:
-    """What a session told its viewers: each event with the second at which it went out."""
+    """What a session told its viewers, each event with the second at which it went out, and what it kept."""
 
     events: list[tuple[float, Event]] = field(default_factory=list)
+    kept: Kept = field(default_factory=Kept)
     report: SessionReport | None = None
 
     async def publish(self, event: Event) -> None:
@@ -50,6 +54,9 @@ def run_session(
     *,
     published: Published | None = None,
     end_after_s: float | None = None,
+    limits: SessionLimits = SessionLimits(),  # noqa: B008  it is frozen
+    identity: SessionIdentity = SessionIdentity("session-1", 1, "agent-1"),  # noqa: B008
+    new_recorder: Callable[[Kept], Recorder] | None = None,
 ) -> Published:
     """Run a session to its end. `new_engine` is called inside the event loop."""
     published = published or Published()
@@ -60,7 +67,10 @@ def run_session(
             source,
             published,
             Transcriber(engine),
-            SessionIdentity("session-1", 1, "agent-1"),
+            published.kept,
+            new_recorder(published.kept) if new_recorder else None,
+            identity,
+            limits=limits,
             languages=["en"],
             new_detector=VAD,
             partials_per_s=4.0,
@@ -75,5 +85,5 @@ def run_session(
 
 
 def _charge(function: Callable[..., Any], _took_s: float) -> float:
-    """Inference takes its fixed time; what the front end computes takes none."""
-    return 0.0 if getattr(function, "__name__", "") == "_process" else INFERENCE_S
+    """Inference takes its fixed time; what the front end computes and the recorder writes takes none."""
+    return 0.0 if getattr(function, "__name__", "") in ("_process", "_record") else INFERENCE_S

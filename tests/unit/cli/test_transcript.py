@@ -131,3 +131,16 @@ def test_who_is_not_heard_is_named_with_the_reason() -> None:
 )
 def test_the_clock_has_hours_from_the_first_one_on(start_ms: int, clock: str) -> None:
     assert Line("ada", "Ada", "", start_ms).clock == clock
+
+
+def test_what_people_are_to_be_told_is_printed() -> None:
+    notice = {
+        "v": 1,
+        "kind": "notice",
+        "session": "s",
+        "epoch": 1,
+        "code": "limit_idle",
+        "text": "All\x1b over.",
+    }
+
+    assert Transcript().take(notice) == [Notice("All over.")]
