@@ -4,9 +4,13 @@ import sys
 from collections.abc import Callable, Sequence
 
 from agent.cli.ending import end_process
-from benchmarks import live
+from benchmarks import chaos, live, writes
 
-BENCHMARKS: Sequence[Callable[[Sequence[str]], int]] = (live.main,)
+BENCHMARKS: Sequence[Callable[[Sequence[str]], int]] = (
+    live.main,
+    writes.main,
+    chaos.main,
+)
 
 
 def main() -> int:

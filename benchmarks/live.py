@@ -10,12 +10,14 @@ Speakers, server, worker and viewer share one machine and its clock.
 import asyncio
 import os
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from pydantic import SecretStr
@@ -36,7 +38,7 @@ from benchmarks.options import meetings, parser
 from benchmarks.process_cost import CostMeter, ProcessCost
 from benchmarks.report import Figure, Report, current_commit, current_machine, write_section
 from benchmarks.scoring import Scores, pool, score
-from benchmarks.worker_process import WorkerProcess, run_worker
+from tests.support.worker import RunningWorker
 
 __all__ = ["main"]
 
@@ -102,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         console.print(f"benchmarks.live: {error}", style="red", markup=False)
         return 2
-    except (RoomscribeError, OSError) as error:
+    except (RoomscribeError, OSError, AssertionError) as error:
         console.print(f"benchmarks.live: {error}", style="red", markup=False)
         return 1
     report.print(console)
@@ -123,7 +125,7 @@ async def _run(asked: Namespace, console: Console) -> Report:
     measured = []
     async with (
         await LocalLiveKit.start(departure_timeout_s=DEPARTURE_TIMEOUT_S) as server,
-        run_worker(server) as worker,
+        _worker(server) as worker,
         Rooms(_settings_for(server)) as rooms,
     ):
         for number, cut in enumerate(cuts, start=1):
@@ -161,6 +163,18 @@ def _read(folder: Path, start_s: float, end_s: float | None, console: Console) -
     return _Cut(meeting, words, spoken_segments(words))
 
 
+@asynccontextmanager
+async def _worker(server: LocalLiveKit) -> AsyncIterator[RunningWorker]:
+    """A worker of this server with the settings in force here."""
+    with TemporaryDirectory(prefix="roomscribe-benchmark-") as temporary:
+        folder = Path(temporary)
+        name = load_settings().dispatch.agent_name
+        async with await RunningWorker.start(
+            server, folder, folder / "worker.log", agent_name=name
+        ) as worker:
+            yield worker
+
+
 def _settings_for(server: LocalLiveKit) -> Settings:
     """The settings in force, with another server."""
     settings = load_settings()
@@ -173,7 +187,7 @@ def _settings_for(server: LocalLiveKit) -> Settings:
 class _Stage:
     """One room in which a meeting is played to the agent and a viewer."""
 
-    def __init__(self, url: str, rooms: Rooms, worker: WorkerProcess, room: str, console: Console) -> None:
+    def __init__(self, url: str, rooms: Rooms, worker: RunningWorker, room: str, console: Console) -> None:
         self._url = url
         self._token = partial(rooms.token, room)
         self._worker = worker
@@ -187,7 +201,7 @@ class _Stage:
         noting = asyncio.create_task(self._note(viewer), name="benchmark.note")
         async with viewer:
             await viewer.join(self._url, self._token("viewer"))
-            session = await self._worker.logged("session.started", room=self._room, timeout_s=JOIN_S)
+            session = await self._worker.until_logged("session.started", room=self._room, within_s=JOIN_S)
             async with player:
                 tail = round(TAIL_S * cut.meeting.sample_rate_hz)
                 tracks = {name: np.pad(samples, (0, tail)) for name, samples in cut.meeting.tracks.items()}
@@ -197,7 +211,7 @@ class _Stage:
                 load, _, _ = os.getloadavg()
                 await self._settle()
         await noting
-        ended = await self._worker.logged("session.ended", room=self._room, timeout_s=END_S)
+        ended = await self._worker.until_logged("session.ended", room=self._room, within_s=END_S)
         assert playback.started_at is not None, "it has run"
         began_at = datetime.fromtimestamp(playback.started_at, UTC)
         return _Measured(
