@@ -97,10 +97,10 @@ class Announcer:
         while True:
             now_ms = round(loop.time() * 1000)
             if self._unkept and now_ms >= self._retry_ms:
-                await self._keep_rest(now_ms)
+                await self._keep_rest()
                 continue
             if (event := self._outbox.get(now_ms)) is not None:
-                await self._publisher.publish(await self._settled(event, now_ms))
+                await self._publisher.publish(await self._settled(event))
                 continue
             due_ms = self._outbox.due_ms()
             if due_ms is None:
@@ -122,21 +122,21 @@ class Announcer:
             return False
         return True
 
-    async def _settled(self, event: Event, now_ms: int) -> Event:
+    async def _settled(self, event: Event) -> Event:
         """An event as viewers may see it: a final that is not kept yet is a partial, and has no number."""
         if event.caption is None or not event.caption.is_final:
             return event
         if not self._unkept:  # else those before it come first
             if await self._store.keep(self._final(event.caption, event.at)):
                 return self._numbered(event)
-            self._retry_ms = now_ms + RETRY_MS
+            self._retry_later()
         self._unkept.append(event)
         if len(self._unkept) > MAX_UNKEPT:
             self._unkept.popleft()
             self._given_up += 1
         return _with_caption(event, replace(event.caption, is_final=False))
 
-    async def _keep_rest(self, now_ms: int) -> None:
+    async def _keep_rest(self) -> None:
         """Make finals of those that could not be kept before, as far as that works now."""
         while self._unkept:
             event = self._unkept[0]
@@ -144,10 +144,14 @@ class Announcer:
             # Viewers have seen its revision as a partial.
             caption = replace(event.caption, revision=event.caption.revision + 1)
             if not await self._store.keep(self._final(caption, event.at)):
-                self._retry_ms = now_ms + RETRY_MS
+                self._retry_later()
                 return
             self._unkept.popleft()
             await self._publisher.publish(self._numbered(_with_caption(event, caption)))
+
+    def _retry_later(self) -> None:
+        # From now: a try may have taken seconds, after which the others have their turn.
+        self._retry_ms = round(asyncio.get_running_loop().time() * 1000) + RETRY_MS
 
     def _numbered(self, event: Event) -> Event:
         seq, self._next_seq = self._next_seq, self._next_seq + 1

@@ -3,21 +3,20 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 import structlog
 
 from agent.audio.activity import VoiceActivityDetector, VoiceLog
-from agent.audio.front_end import FrontEnd
 from agent.captions.assembler import CaptionAssembler
 from agent.captions.protocol import notice_body, state_body
 from agent.recording.recorder import Recorder
 from agent.session.announcer import Announcer, SessionIdentity
+from agent.session.attendance import Attendance
 from agent.session.limits import Limit, SessionLimits
+from agent.session.listener import Listener
 from agent.session.publisher import Publisher
 from agent.session.source import (
     AudioReceived,
@@ -37,8 +36,8 @@ from agent.session.source import (
 from agent.session.store import Store
 from agent.session.usage import UsageMeter
 from agent.transcription.transcriber import EngineDown, EngineUp, Transcriber
-from agent.values import Block, Heard, Speaker, Storage, Track, Voice
-from persistence.records import Ended, Gap, Presence
+from agent.values import Heard, Speaker, Storage, Track
+from persistence.records import Ended, Gap, Record
 
 __all__ = ["Session", "SessionReport"]
 
@@ -121,13 +120,12 @@ class Session:
         self._announcer = Announcer(
             publisher, store, identity, partials_per_s=partials_per_s, utc_now=utc_now
         )
-        self._front_end = FrontEnd(new_detector)
+        self._listener = Listener(new_detector, self._session_ms)
         self._voice_log = VoiceLog()
         self._assembler = CaptionAssembler(identity.epoch)
         self._speakers: dict[str, Speaker] = {}
         self._open_tracks: dict[str, Track] = {}
-        self._tracks: dict[str, Track] = {}  # the open ones, as the front end's thread knows them
-        self._present: dict[str, Presence] = {}
+        self._attendance = Attendance()
         self._unheard: dict[str, str] = {}
         self._engine_fault: str | None = None
         self._engine_down_ms = 0
@@ -148,7 +146,7 @@ class Session:
         self._end_asked.set()
         if reason in ROOM_IS_OVER or self._limit_reached is not None:
             # At once: a room of the same name that opens a second later is another session.
-            self._store.note(Ended(reason=reason, end_ms=self._now_ms(), at=self._utc_now()))
+            self._note(Ended(reason=reason, end_ms=self._now_ms(), at=self._utc_now()))
 
     async def run(self) -> SessionReport:
         """Live until the source ends or `end` is called, give out the last finals, and return.
@@ -157,19 +155,19 @@ class Session:
             ExceptionGroup: What a part could not cope with. Everything that was started is stopped by then.
         """
         self._zero_s = asyncio.get_running_loop().time() - self._identity.offset_ms / 1000
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="front-end") as thread:
-            try:
-                await self._run(thread)
-            finally:
-                await self._close_recorder()
+        try:
+            await self._run()
+        finally:
+            self._listener.close()
+            await self._close_recorder()
         return self._report()
 
-    async def _run(self, thread: ThreadPoolExecutor) -> None:
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             publishing = tasks.create_task(self._announcer.run(), name="session.publish")
             hearing = tasks.create_task(self._hear(), name="session.hear")
             reporting = tasks.create_task(self._report_state(), name="session.state")
-            await self._listen(thread)
+            await self._listen()
             self._transcriber.finish()
             closing = tasks.create_task(self._close_recorder(), name="session.close_recorder")
             await asyncio.wait((hearing, closing), timeout=FINISH_TIMEOUT_S)
@@ -184,9 +182,8 @@ class Session:
             for task in (hearing, closing, publishing):
                 task.cancel()
 
-    async def _listen(self, thread: ThreadPoolExecutor) -> None:
+    async def _listen(self) -> None:
         """Take what the source gives until it ends or somebody asks for the end."""
-        loop = asyncio.get_running_loop()
         end_asked = asyncio.create_task(self._end_asked.wait(), name="session.end_asked")
         receiving = asyncio.create_task(self._source.receive(), name="session.receive")
         try:
@@ -199,23 +196,22 @@ class Session:
                     continue
                 events = receiving.result()
                 receiving = asyncio.create_task(self._source.receive(), name="session.receive")
-                await self._take_in(events, thread)
+                await self._take_in(events)
             # What has arrived by now is still heard, and so is what waited for a late track.
             await asyncio.sleep(0)
-            await self._take_in(receiving.result() if receiving.done() else (), thread)
-            if (rest := await loop.run_in_executor(thread, self._front_end.drain)) is not None:
+            await self._take_in(receiving.result() if receiving.done() else ())
+            if (rest := await self._listener.drain()) is not None:
                 self._transcriber.push(rest)
         finally:
             for task in (end_asked, receiving):
                 task.cancel()
             await asyncio.wait((end_asked, receiving))
 
-    async def _take_in(self, events: Sequence[SourceEvent], thread: ThreadPoolExecutor) -> None:
+    async def _take_in(self, events: Sequence[SourceEvent]) -> None:
         for event in events:
-            self._note(event)
+            self._follow(event)
             self._record(event)
-        loop = asyncio.get_running_loop()
-        voices, mix = await loop.run_in_executor(thread, self._process, events)
+        voices, mix = await self._listener.hear(events)
         for identity, voice in voices:
             self._voice_log.add(identity, voice)
             self._usage.add_speech(identity, voice.voice_ms)
@@ -224,12 +220,13 @@ class Session:
         if mix is not None:
             self._transcriber.push(mix)
 
-    def _note(self, event: SourceEvent) -> None:
+    def _follow(self, event: SourceEvent) -> None:
         """Keep track of who is there and who is heard."""
         match event:
             case ParticipantJoined() | SpeakerRenamed():
                 self._speakers[event.speaker.identity] = event.speaker
-                self._note_presence(event.speaker.identity, event.speaker.name)
+                who = event.speaker
+                self._note(*self._attendance.arrive(who.identity, who.name, self._now_ms()))
             case TrackOpened():
                 # A speaker stays known when the track is gone: the last words are still on their way.
                 self._speakers[event.track.speaker.identity] = event.track.speaker
@@ -242,7 +239,7 @@ class Session:
                 self._unheard.pop(event.identity, None)
             case ParticipantLeft():
                 self._unheard.pop(event.identity, None)
-                self._note_presence(event.identity, None)
+                self._note(*self._attendance.leave(event.identity, self._now_ms()))
             case SourceEnded():
                 self.end(event.reason)
 
@@ -265,69 +262,23 @@ class Session:
         if self._recorder is not None:
             await self._recorder.aclose()
 
-    def _note_presence(self, identity: str, name: str | None) -> None:
-        """Somebody is here under a name from now on, or is not any more where it is None."""
-        now_ms = self._now_ms()
-        if (before := self._present.pop(identity, None)) is not None:
-            self._store.note(before.model_copy(update={"left_ms": now_ms}))
-        if name is not None:
-            self._present[identity] = Presence(identity=identity, name=name, joined_ms=now_ms)
-            self._store.note(self._present[identity])
+    def _note(self, *records: Record) -> None:
+        for record in records:
+            self._store.note(record)
 
     def _note_usage(self) -> None:
-        for usage in self._usage.totals(self._transcriber.sent_ms):
-            self._store.note(usage)
+        self._note(*self._usage.totals(self._transcriber.sent_ms))
 
     def _note_rest(self) -> None:
         """What is known only at the end."""
         self._note_usage()
-        for identity in list(self._present):
-            self._note_presence(identity, None)
+        self._note(*self._attendance.leave_all(self._now_ms()))
         if self._engine_fault is not None:
             self._note_engine_gap()
 
     def _note_engine_gap(self) -> None:
         if self._engine_down_ms < (now_ms := self._now_ms()):
-            self._store.note(Gap(start_ms=self._engine_down_ms, end_ms=now_ms, reason="engine"))
-
-    def _process(self, events: Sequence[SourceEvent]) -> tuple[list[tuple[str, Voice]], Block | None]:
-        """Compute on the samples, in order; runs in the front end's own thread.
-
-        Returns:
-            The voice of each identity, and the next stretch of the mix.
-        """
-        voices: list[tuple[str, Voice]] = []
-        arrived: dict[str, list[AudioReceived]] = {}
-
-        def push(track_id: str) -> None:
-            if blocks := arrived.pop(track_id, None):
-                samples = np.concatenate([block.samples for block in blocks])
-                received_ms = self._session_ms(blocks[-1].received_s)
-                for voice in self._front_end.push(track_id, samples, received_ms):
-                    voices.append((self._tracks[track_id].speaker.identity, voice))
-
-        for event in events:
-            match event:
-                case AudioReceived():
-                    arrived.setdefault(event.track_id, []).append(event)
-                case TrackOpened():
-                    push(event.track.id)
-                    self._tracks[event.track.id] = event.track
-                    self._front_end.open(event.track.id, event.track.sample_rate_hz)
-                case TrackUnmuted():
-                    push(event.track_id)
-                    if (track := self._tracks.get(event.track_id)) is not None:
-                        self._front_end.open(track.id, track.sample_rate_hz)
-                case TrackMuted():
-                    push(event.track_id)
-                    self._front_end.close(event.track_id)
-                case TrackClosed():
-                    push(event.track_id)
-                    self._front_end.close(event.track_id)
-                    self._tracks.pop(event.track_id, None)
-        for track_id in list(arrived):
-            push(track_id)
-        return voices, self._front_end.take()
+            self._note(Gap(start_ms=self._engine_down_ms, end_ms=now_ms, reason="engine"))
 
     async def _hear(self) -> None:
         """Turn what the engine hears into captions."""
@@ -379,7 +330,7 @@ class Session:
 
     def _heed_limits(self) -> None:
         limit = self._limits.reached(
-            now_ms=self._now_ms(), last_voice_ms=self._last_voice_ms, participants=len(self._present)
+            now_ms=self._now_ms(), last_voice_ms=self._last_voice_ms, participants=len(self._attendance)
         )
         if limit is not None and not self._end_asked.is_set():
             self._limit_reached = limit
@@ -433,7 +384,7 @@ class Session:
             sent_ms=self._transcriber.sent_ms,
             unsent_ms=self._transcriber.unsent_ms,
             dropped_ms=self._source.dropped_ms,
-            moved_ms=self._front_end.moved_ms,
-            trimmed_ms=self._front_end.trimmed_ms,
+            moved_ms=self._listener.moved_ms,
+            trimmed_ms=self._listener.trimmed_ms,
             dropped_events=self._announcer.dropped,
         )

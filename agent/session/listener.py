@@ -1,0 +1,94 @@
+"""From what a source gives to what is recognised: the front end of a session, in a thread of its own."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from agent.audio.activity import VoiceActivityDetector
+from agent.audio.front_end import FrontEnd
+from agent.session.source import (
+    AudioReceived,
+    SourceEvent,
+    TrackClosed,
+    TrackMuted,
+    TrackOpened,
+    TrackUnmuted,
+)
+from agent.values import Block, Track, Voice
+
+__all__ = ["Listener"]
+
+
+class Listener:
+    """Computes on the samples of all tracks, off the event loop and in order.
+
+    Args:
+        new_detector: Makes a voice activity detector for a track.
+        to_session_ms: From a time of the event loop's clock to session time.
+    """
+
+    def __init__(
+        self, new_detector: Callable[[], VoiceActivityDetector], to_session_ms: Callable[[float], int]
+    ) -> None:
+        self._front_end = FrontEnd(new_detector)
+        self._to_session_ms = to_session_ms
+        self._tracks: dict[str, Track] = {}  # the open ones; used in the thread only
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="front-end")
+
+    @property
+    def moved_ms(self) -> int:
+        """Milliseconds by which late audio was moved up, over all tracks."""
+        return self._front_end.moved_ms
+
+    @property
+    def trimmed_ms(self) -> int:
+        """Milliseconds of audio that were cut because a track ran ahead of time, over all tracks."""
+        return self._front_end.trimmed_ms
+
+    async def hear(self, events: Sequence[SourceEvent]) -> tuple[list[tuple[str, Voice]], Block | None]:
+        """Give the voice of each identity in these events, and the next stretch of the mix."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._process, events)
+
+    async def drain(self) -> Block | None:
+        """Give what waited in the mix for a late track."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._front_end.drain)
+
+    def close(self) -> None:
+        """End the thread. Idempotent."""
+        self._thread.shutdown(wait=False)
+
+    def _process(self, events: Sequence[SourceEvent]) -> tuple[list[tuple[str, Voice]], Block | None]:
+        voices: list[tuple[str, Voice]] = []
+        arrived: dict[str, list[AudioReceived]] = {}
+
+        def push(track_id: str) -> None:
+            if blocks := arrived.pop(track_id, None):
+                samples = np.concatenate([block.samples for block in blocks])
+                received_ms = self._to_session_ms(blocks[-1].received_s)
+                for voice in self._front_end.push(track_id, samples, received_ms):
+                    voices.append((self._tracks[track_id].speaker.identity, voice))
+
+        for event in events:
+            match event:
+                case AudioReceived():
+                    arrived.setdefault(event.track_id, []).append(event)
+                case TrackOpened():
+                    push(event.track.id)
+                    self._tracks[event.track.id] = event.track
+                    self._front_end.open(event.track.id, event.track.sample_rate_hz)
+                case TrackUnmuted():
+                    push(event.track_id)
+                    if (track := self._tracks.get(event.track_id)) is not None:
+                        self._front_end.open(track.id, track.sample_rate_hz)
+                case TrackMuted():
+                    push(event.track_id)
+                    self._front_end.close(event.track_id)
+                case TrackClosed():
+                    push(event.track_id)
+                    self._front_end.close(event.track_id)
+                    self._tracks.pop(event.track_id, None)
+        for track_id in list(arrived):
+            push(track_id)
+        return voices, self._front_end.take()
