@@ -261,9 +261,9 @@ class Journal:
             return
         try:
             self._reserve(self._segment, self._limits.reserve_bytes - left_bytes)
-            self._is_short_of_space = False
+            self._tell_space(is_short=False)
         except JournalFullError:
-            self._is_short_of_space = True
+            self._tell_space(is_short=True)
             if left_bytes < 0:
                 self._reserve(self._segment, -left_bytes)
 
@@ -273,13 +273,18 @@ class Journal:
         try:
             self._segment = self._new_segment(old.number + 1)
         except JournalFullError:
-            self._is_short_of_space = True
+            self._tell_space(is_short=True)
             return
-        self._is_short_of_space = False
+        self._tell_space(is_short=False)
         old.trim()
         self._unsynced.append(old)
         self._ends[old.number] = old.end_bytes
         self._end = Position(self._segment.number, self._segment.end_bytes)
+
+    def _tell_space(self, *, is_short: bool) -> None:
+        if is_short and not self._is_short_of_space:
+            log.warning("journal.lives_on_its_reserve", journal=self._path.name)
+        self._is_short_of_space = is_short
 
     def _new_segment(self, number: int) -> Segment:
         with disk_errors(f"{self._path} cannot be begun"), contextlib.ExitStack() as undo:
