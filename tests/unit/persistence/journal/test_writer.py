@@ -282,10 +282,10 @@ def test_a_bound_that_is_reached_refuses_a_new_journal(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["ab12-1"]
 
 
-def test_a_journal_that_is_nearly_full_warns_once(tmp_path: Path):
+def test_a_journal_that_is_nearly_full_warns_once_and_so_does_one_on_its_reserve(tmp_path: Path):
     with structlog.testing.capture_logs() as logs, journal_in(tmp_path, small(max_bytes=6_000)) as journal:
         append_until_full(journal)
-    assert [entry["event"] for entry in logs] == ["journal.nearly_full"]
+    assert [entry["event"] for entry in logs] == ["journal.nearly_full", "journal.lives_on_its_reserve"]
 
 
 def append_until_full(journal: Journal) -> list[Record]:
