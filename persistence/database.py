@@ -177,7 +177,7 @@ def _parsed(url: str) -> URL:
 
 def _engine(url: URL, connections: int) -> Engine:
     if url.get_backend_name() == "sqlite":
-        _make_folder(Path(url.database or ""))
+        _make_file(Path(url.database or ""))
         arguments: dict[str, Any] = {"timeout": LOCK_TIMEOUT_MS / 1000, "check_same_thread": False}
     else:
         arguments = TCP | {
@@ -196,9 +196,11 @@ def _engine(url: URL, connections: int) -> Engine:
     )
 
 
-def _make_folder(file: Path) -> None:
+def _make_file(file: Path) -> None:
+    """Make the file of a database where there is none, for this user alone: it holds what people said."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise ConfigError(
             f"config: database.url: {file} cannot be made: {error.strerror}; "

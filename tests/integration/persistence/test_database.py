@@ -1,6 +1,7 @@
 """Connections to real databases, and what their faults look like."""
 
 import contextlib
+import stat
 import subprocess
 import sys
 import time
@@ -302,3 +303,12 @@ class TestPostgresqlAway:
 
         assert answer(database) == 42
         database.close()
+
+
+def test_only_its_owner_may_read_a_database_file(tmp_path: Path) -> None:
+    file = tmp_path / "data" / "roomscribe.db"
+    database = Database(f"sqlite:///{file}")
+    schema.upgrade(database)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in file.parent.iterdir()} == {0o600}
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    database.close()

@@ -18,7 +18,7 @@ from sqlalchemy import inspect, select, text
 from typer.testing import CliRunner
 
 from agent.cli import db
-from agent.errors import DatabaseAwayError, DatabaseError
+from agent.errors import ConfigError, DatabaseAwayError, DatabaseError
 from persistence import schema
 from persistence.database import Database
 from persistence.records import DEFAULT_SPACE
@@ -248,16 +248,20 @@ class TestFilesThatCannotBeUsed:
         reason = "file is not a database" if start_bytes == 0 else "database disk image is malformed"
         self.assert_away(file, reason)
 
-    @pytest.mark.parametrize("is_there", [True, False])
-    def test_one_on_a_disk_that_cannot_be_written_to_is_said_not_to_open(
-        self, tmp_path: Path, is_there: bool
-    ) -> None:
+    def test_one_on_a_disk_that_cannot_be_written_to_is_said_not_to_open(self, tmp_path: Path) -> None:
         file = tmp_path / "roomscribe.db"
         with tmpfs(tmp_path, size_bytes=1_000_000):
-            if is_there:
-                make(file)
+            make(file)
             make_read_only(tmp_path)
             self.assert_away(file, "unable to open database file")
+
+    def test_one_that_cannot_be_made_is_said_with_the_setting(self, tmp_path: Path) -> None:
+        with tmpfs(tmp_path, size_bytes=1_000_000):
+            make_read_only(tmp_path)
+            with pytest.raises(
+                ConfigError, match=r"cannot be made: Read-only file system; set database\.url"
+            ):
+                Database(f"sqlite:///{tmp_path / 'roomscribe.db'}")
 
     def test_one_that_belongs_to_somebody_else_is_said_to_be_readonly(
         self, unprivileged_folder: Path
