@@ -1,4 +1,4 @@
-"""A session's life in the database: it begins, goes on under another agent, ends, and is looked up.
+"""A session's life in the database: it begins, goes on under another agent, and ends.
 
 Every function takes a connection, so that its caller decides what belongs into one transaction:
 `Database.write()` for what changes something, `Database.read()` for the rest.
@@ -6,69 +6,51 @@ Every function takes a connection, so that its caller decides what belongs into 
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     Connection,
     Row,
     Select,
-    Table,
-    cast,
     func,
     insert,
     literal,
     or_,
     select,
-    tuple_,
     update,
 )
 
-from persistence.paging import Page
 from persistence.position import Position
-from persistence.records import Begun, Failure, Gap, Presence, Usage
+from persistence.records import Begun, Gap
 from persistence.rows import (
     AUDIT_EVENT,
     EPOCH,
     GAP,
-    PARTICIPANT,
-    PROCESSING_ERROR,
     ROOM_CONFIG,
     SESSION,
     SID,
     STEM,
-    USAGE,
     UTTERANCE,
-    columns,
-    records,
 )
 from persistence.tables import Key, RoomConfig, SessionStatus, UtcDateTime
-from persistence.transcripts import gaps
 
 __all__ = [
     "AGENT_AWAY",
     "AGENT_LOST",
-    "Epoch",
     "Lost",
     "Opening",
     "Placement",
     "Refused",
-    "SessionCursor",
-    "SessionDetail",
-    "SessionSummary",
     "begin",
     "database_time",
     "end",
     "end_lost",
-    "find_by_sid",
-    "get_session",
-    "list_sessions",
+    "newest_of_sid",
     "placement",
     "register",
-    "resolve",
     "settle",
     "sweep_candidates",
     "touch",
@@ -82,7 +64,6 @@ RECONNECT = timedelta(seconds=60)  # a room with a new SID goes on with its sess
 CLOCK_SKEW = timedelta(seconds=5)  # the clocks of two of our machines are not further apart
 LIVE_AGAIN = {"status": SessionStatus.LIVE, "ended_at": None, "ended_by": ""}
 ENVELOPE = {"v", "kind"}  # what a record has and a row has not
-MAX_FAILURES_SHOWN = 100
 BEGINNING = Position(1, 0)  # of a journal
 
 
@@ -128,64 +109,6 @@ class Lost:
     heard_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class SessionSummary:
-    """A session, as lists show it."""
-
-    id: str
-    room: str
-    status: str
-    epoch: int
-    languages: tuple[str, ...]
-    started_at: datetime
-    heard_at: datetime
-    ended_at: datetime | None
-    ended_by: str
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """An agent that led a session, and under which id and epoch it did.
-
-    Everything that it kept is in the database from `settled_at` on; None as long as something may come.
-    """
-
-    epoch: int
-    agent: str
-    worker: str
-    began_at: datetime
-    settled_at: datetime | None
-    published_as: str
-    published_epoch: int
-
-
-@dataclass(frozen=True, slots=True)
-class SessionDetail:
-    """All about a session but what was said. `stems_ms` and `stems_bytes` are of the closed segments.
-
-    `usage` is summed over the epochs; `failures` are the newest, newest first.
-    """
-
-    summary: SessionSummary
-    sids: tuple[str, ...]
-    epochs: tuple[Epoch, ...]
-    presences: tuple[Presence, ...]
-    finals: int
-    gaps: tuple[Gap, ...]
-    stems: int
-    stems_ms: int
-    stems_bytes: int
-    usage: tuple[Usage, ...]
-    failures: tuple[Failure, ...]
-
-
-class SessionCursor(NamedTuple):
-    """A place in a list of sessions."""
-
-    started_at: datetime
-    id: str
-
-
 def database_time(connection: Connection) -> datetime:
     """What time it is by the clock of the database, which all workers share."""
     at: datetime = connection.execute(select(_clock(connection))).scalar_one()
@@ -217,7 +140,7 @@ def begin(
     """
     _lock_room(connection, space, room)
     at = database_time(connection)
-    known = _locked(connection, _newest_of_sid(space, room_sid)) or _locked(
+    known = _locked(connection, newest_of_sid(space, room_sid)) or _locked(
         connection, _reconnecting(space, room, at)
     )
     if known is not None and known.ended_by in ENDED_FOR_GOOD:
@@ -366,86 +289,6 @@ def end_lost(connection: Connection, session_id: str, heard_before: datetime) ->
     return True
 
 
-def resolve(connection: Connection, space: str, session_id: str) -> str | None:
-    """The session that this id means, which is another one where it was merged; None if there is none."""
-    found = connection.execute(
-        select(func.coalesce(SESSION.c.merged_into, SESSION.c.id)).where(
-            SESSION.c.space_id == space, SESSION.c.id == session_id
-        )
-    ).scalar_one_or_none()
-    return None if found is None else str(found)
-
-
-def find_by_sid(connection: Connection, space: str, room_sid: str) -> str | None:
-    """The newest session of a LiveKit room."""
-    found = connection.execute(_newest_of_sid(space, room_sid)).one_or_none()
-    return None if found is None else str(found.id)
-
-
-def list_sessions(
-    connection: Connection,
-    space: str,
-    *,
-    after: SessionCursor | None = None,
-    limit: int = 50,
-    room: str | None = None,
-) -> Page[SessionSummary, SessionCursor]:
-    """The sessions of a space, or of one room in it, the newest first."""
-    order = (SESSION.c.started_at, SESSION.c.id)
-    query = _summaries(space).order_by(*(column.desc() for column in order)).limit(limit + 1)
-    if room is not None:
-        query = query.where(SESSION.c.room == room)
-    if after is not None:
-        query = query.where(tuple_(*order) < tuple_(*after))
-    found = [_summary(row) for row in connection.execute(query)]
-    items = tuple(found[:limit])
-    return Page(items, SessionCursor(items[-1].started_at, items[-1].id) if len(found) > limit else None)
-
-
-def get_session(connection: Connection, space: str, session_id: str) -> SessionDetail | None:
-    """All about a session; about the one that it was merged into, where it was."""
-    session_id = resolve(connection, space, session_id) or session_id
-    row = connection.execute(_summaries(space).where(SESSION.c.id == session_id)).one_or_none()
-    if row is None:
-        return None
-
-    def its(table: Table, *selected: Any) -> Select[Any]:
-        return select(*selected).where(table.c.space_id == space, table.c.session_id == session_id)
-
-    stems = its(STEM, func.count(), _total(STEM.c.duration_ms), _total(STEM.c.size_bytes))
-    usage = its(
-        USAGE,
-        USAGE.c.identity,
-        _total(USAGE.c.speech_ms).label("speech_ms"),
-        _total(USAGE.c.stt_ms).label("stt_ms"),
-    )
-    presences = its(PARTICIPANT, *columns(PARTICIPANT, Presence))
-    failures = its(PROCESSING_ERROR, *columns(PROCESSING_ERROR, Failure))
-    epochs = its(EPOCH, *(EPOCH.c[field.name] for field in fields(Epoch)))
-    number, stems_ms, stems_bytes = connection.execute(stems).one()
-    return SessionDetail(
-        summary=_summary(row),
-        sids=tuple(connection.execute(its(SID, SID.c.sid).order_by(SID.c.since, SID.c.sid)).scalars()),
-        epochs=tuple(Epoch(*found) for found in connection.execute(epochs.order_by(EPOCH.c.epoch))),
-        presences=records(
-            connection, Presence, presences.order_by(PARTICIPANT.c.joined_ms, PARTICIPANT.c.identity)
-        ),
-        finals=connection.execute(its(UTTERANCE, func.count())).scalar_one(),
-        gaps=gaps(connection, space, session_id),
-        stems=number,
-        stems_ms=stems_ms,
-        stems_bytes=stems_bytes,
-        usage=records(connection, Usage, usage.group_by(USAGE.c.identity).order_by(USAGE.c.identity)),
-        failures=records(
-            connection,
-            Failure,
-            failures.order_by(PROCESSING_ERROR.c.at.desc(), PROCESSING_ERROR.c.id.desc()).limit(
-                MAX_FAILURES_SHOWN
-            ),
-        ),
-    )
-
-
 def _clock(connection: Connection) -> ColumnElement[datetime]:
     """The database's own time. SQLite has none that is finer than ours, and is on the same machine."""
     if connection.dialect.name == "sqlite":
@@ -472,7 +315,7 @@ def _locked(connection: Connection, query: Select[Any]) -> Row[Any] | None:
     return connection.execute(query.with_for_update(of=SESSION, key_share=True)).one_or_none()
 
 
-def _newest_of_sid(space: str, room_sid: str) -> Select[Any]:
+def newest_of_sid(space: str, room_sid: str) -> Select[Any]:
     return (
         select(SESSION)
         .join_from(SID, SESSION, SESSION.c.id == SID.c.session_id)
@@ -551,14 +394,17 @@ def _extent(connection: Connection, session_id: str) -> tuple[int, int]:
 
 
 def _own(connection: Connection, begun: Begun) -> Row[Any] | None:
-    """The session that a journal's own id means."""
-    session_id = resolve(connection, begun.space, begun.session)
-    return connection.execute(select(SESSION).where(SESSION.c.id == session_id)).one_or_none()
+    """The session that a journal's own id means: what it was merged into, where it was."""
+    query = select(SESSION).where(SESSION.c.space_id == begun.space)
+    known = connection.execute(query.where(SESSION.c.id == begun.session)).one_or_none()
+    if known is None or known.merged_into is None:
+        return known
+    return connection.execute(query.where(SESSION.c.id == known.merged_into)).one()
 
 
 def _merged(connection: Connection, begun: Begun, began_at: datetime) -> Row[Any] | None:
     """Make a session that began without the database a part of the one that its SID has, if there is one."""
-    target = _locked(connection, _newest_of_sid(begun.space, begun.room_sid))
+    target = _locked(connection, newest_of_sid(begun.space, begun.room_sid))
     # What came first cannot be placed in session time, which has nothing before its 0.
     if target is None or began_at + CLOCK_SKEW < target.started_at:
         return None
@@ -646,21 +492,6 @@ def _audit(connection: Connection, space: str, action: str, subject: str, **deta
             detail=detail,
         )
     )
-
-
-def _summaries(space: str) -> Select[Any]:
-    return select(*(SESSION.c[field.name] for field in fields(SessionSummary))).where(
-        SESSION.c.space_id == space, SESSION.c.status != SessionStatus.MERGED
-    )
-
-
-def _summary(row: Row[Any]) -> SessionSummary:
-    return SessionSummary(**{**row._mapping, "languages": tuple(row.languages)})
-
-
-def _total(column: ColumnElement[int]) -> ColumnElement[int]:
-    # PostgreSQL sums up to a decimal.
-    return cast(func.coalesce(func.sum(column), 0), BigInteger)
 
 
 def _ms(duration: timedelta) -> int:

@@ -33,7 +33,7 @@ def finals(
     """The final captions of a session, by their time.
 
     Args:
-        session_id: Not one that was merged: `sessions.resolve` tells what that became.
+        session_id: Not one that was merged: `catalogue.resolve` tells what that became.
         after: Where the page before ended.
     """
     place = tuple(UTTERANCE.c[name] for name in FinalCursor._fields)

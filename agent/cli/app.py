@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from agent.cli import config, doctor, play, token, up, watch, worker
+from agent.cli import config, db, doctor, export, journal, play, sessions, token, up, watch, worker
 from agent.cli.ending import EXIT_WRONG_INPUT
 from agent.errors import ConfigError, InputError, RoomscribeError
 
@@ -32,6 +32,10 @@ app.command("doctor")(doctor.doctor)
 app.command("play")(play.play)
 app.command("watch")(watch.watch)
 app.command("token")(token.token)
+app.command("export")(export.export)
+app.add_typer(sessions.app, name="sessions")
+app.add_typer(journal.app, name="journal")
+app.add_typer(db.app, name="db")
 app.add_typer(config.app, name="config")
 
 

@@ -5,6 +5,7 @@ import json
 import platform
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -23,6 +24,8 @@ ENGINE_S = 60.0  # loading a model takes 1 s, or several where the machine is bu
 TRIAL_S = 1.0  # of silence that the engine is given
 MIN_FILES = 1024  # open files: a worker needs about 20 a room
 MIN_SECRET_BYTES = 32
+DATABASE_URL = "database.url (ROOMSCRIBE_DATABASE__URL)"
+UPGRADE = "roomscribe db upgrade"  # what helps a database that is empty or old
 EXIT_FAILED = 1
 PIPED_WIDTH = 200  # columns where there is no terminal to fit into
 
@@ -72,6 +75,9 @@ async def look(settings: "Settings") -> list[Check]:
         Check("python", "ok", f"{platform.python_version()} on {platform.platform(terse=True)}"),
         check_open_files(),
         check_data_dir(settings.data_dir),
+        check_disk(settings),
+        await asyncio.to_thread(check_database, settings),
+        check_journals(settings.journal_dir),
         await check_livekit(settings),
         await check_engine(settings.stt.engines[0], settings.stt),
         check_livekit_server(),
@@ -104,6 +110,75 @@ def check_data_dir(folder: Path) -> Check:
             "set data_dir (ROOMSCRIBE_DATA_DIR) to a folder that you may write to",
         )
     return Check("data_dir", "ok", f"{folder.resolve()} can be written to")
+
+
+def check_disk(settings: "Settings") -> Check:
+    """Whether there is room for recordings."""
+    from shutil import disk_usage
+
+    if not settings.recording.enabled:
+        return Check("disk", "note", "recording is off, so that little is needed")
+    least_mb = settings.recording.min_free_mb
+    try:
+        free_mb = disk_usage(settings.data_dir).free // 1_000_000
+    except OSError as error:
+        return Check("disk", "failed", f"the space in {settings.data_dir} is unknown: {error.strerror}")
+    if free_mb < least_mb:
+        return Check(
+            "disk",
+            "failed",
+            f"{settings.data_dir.resolve()} has {free_mb} MB left; nothing is recorded below {least_mb} MB",
+            "free some space, set data_dir to another disk, or switch recording.enabled off",
+        )
+    return Check("disk", "ok", f"{free_mb} MB are free; recording needs {least_mb} MB")
+
+
+def check_database(settings: "Settings") -> Check:
+    """Whether the database can be used. It blocks."""
+    from agent.errors import ConfigError, DatabaseAwayError, DatabaseError
+    from persistence import schema
+    from persistence.database import Database
+
+    try:
+        with closing(Database(settings.database_url)) as database:
+            version = schema.check(database)
+    except DatabaseAwayError as error:
+        problem = str(error).removeprefix("database ")
+        return Check("database", "failed", problem, f"start it, or set {DATABASE_URL} to where it runs")
+    except (ConfigError, DatabaseError) as error:
+        problem, _, advice = str(error).removeprefix("database ").partition("; ")
+        if UPGRADE in advice and settings.database.upgrade_at_start:
+            return Check("database", "note", f"{problem}; a worker will bring it up to date when it starts")
+        return Check("database", "failed", problem, advice)
+    return Check("database", "ok", f"{database.name} is up to date ({version})")
+
+
+def check_journals(folder: Path) -> Check:
+    """Whether all that sessions have written on this machine goes into the database."""
+    from agent.errors import JournalError
+    from persistence.journal.folder import journals
+
+    try:
+        found = journals(folder)
+        damaged = sum(info.is_damaged for info in found)
+        live = sum(info.is_live for info in found if not info.is_damaged)
+    except JournalError as error:
+        return Check("journals", "failed", str(error), "make it readable for the user who runs the worker")
+    if not found:
+        return Check("journals", "ok", f"nothing waits in {folder.resolve()}")
+    advice = []
+    if left_behind := len(found) - live - damaged:
+        advice.append(
+            "a worker drains what was left behind when it starts, as does `roomscribe journal drain`"
+        )
+    if damaged:
+        advice.append("`roomscribe journal verify` tells what is damaged; the rest of it is in the database")
+    return Check(
+        "journals",
+        "note" if advice else "ok",
+        f"{live} live, {left_behind} left behind, {damaged} damaged, in {folder.resolve()}",
+        "; ".join(advice),
+    )
 
 
 async def check_livekit(settings: "Settings") -> Check:

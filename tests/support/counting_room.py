@@ -1,11 +1,13 @@
 """Rooms in which somebody speaks without an end, with the engine that counts; and what was kept of them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
 from agent.cli.local_livekit import LocalLiveKit
 from agent.config import Settings
@@ -13,36 +15,55 @@ from agent.ingest.meeting import load_meeting
 from agent.room.dispatch import Rooms
 from agent.room.player import SAMPLE_RATE_HZ, Playback, Talker
 from agent.values import Samples
-from persistence import sessions, transcripts
+from persistence import catalogue, transcripts
+from persistence.catalogue import SessionDetail
 from persistence.database import Database
 from persistence.journal.folder import journals
 from persistence.journal.reading import read_segments, start
 from persistence.records import DEFAULT_SPACE, Final
-from persistence.sessions import SessionDetail
 from persistence.tables import SCHEMA
-from tests.support.gathering import Reader, reading
+from tests.support.gathering import Reader, reading, settings_for, until
 from tests.support.meetings import INCIDENT_REVIEW
+from tests.support.worker import RunningWorker
 
 __all__ = [
+    "LIMIT_S",
     "SPEAKER",
     "as_kept",
     "as_seen",
-    "column",
     "counting_room",
     "finals_in_database",
     "finals_in_journal",
+    "kill_agent",
+    "more_finals",
+    "says",
+    "serving",
     "session_of",
     "speaking",
     "speech",
+    "stems_of",
+    "until_kept",
 ]
 
+LIMIT_S = 60.0  # for what takes seconds on a machine that has nothing else to do
 SPEAKER = "Nora"
-SESSION = SCHEMA.tables["session"]
 
 
 def speech() -> Samples:
     """Somebody who speaks most of the time."""
     return load_meeting(INCIDENT_REVIEW, end_s=10).tracks[SPEAKER][SAMPLE_RATE_HZ:]
+
+
+@asynccontextmanager
+async def serving(
+    livekit: LocalLiveKit, worker: RunningWorker, database_url: str = ""
+) -> AsyncIterator[tuple[Settings, Rooms]]:
+    """What a worker was told, and the rooms that it serves."""
+    settings = settings_for(
+        livekit, agent_name=worker.agent_name, data_dir=worker.data_dir, database_url=database_url
+    )
+    async with Rooms(settings) as rooms:
+        yield settings, rooms
 
 
 @asynccontextmanager
@@ -74,7 +95,7 @@ async def counting_room(livekit: LocalLiveKit, rooms: Rooms, room: str) -> Async
         yield reader
 
 
-def as_seen(captions: Iterable[dict[str, Any]]) -> list[tuple[object, ...]]:
+def as_seen(captions: Iterable[Mapping[str, Any]]) -> list[tuple[object, ...]]:
     """What is to be the same everywhere, of captions as viewers get them."""
     return [
         (
@@ -126,19 +147,49 @@ def session_of(settings: Settings, room: str) -> SessionDetail:
     database = Database(settings.database_url)
     try:
         with database.read() as connection:
-            (summary,) = sessions.list_sessions(connection, DEFAULT_SPACE, room=room).items
-            detail = sessions.get_session(connection, DEFAULT_SPACE, summary.id)
+            (summary,) = catalogue.list_sessions(connection, DEFAULT_SPACE, room=room).items
+            detail = catalogue.get_session(connection, DEFAULT_SPACE, summary.id)
     finally:
         database.close()
     assert detail is not None
     return detail
 
 
-def column(settings: Settings, table: str, *names: str) -> Sequence[Any]:
-    """Some columns of all rows of a table."""
+def stems_of(settings: Settings, session: str) -> Sequence[Row[Any]]:
+    """The segments of a session's audio, in the order in which they were begun."""
+    stem = SCHEMA.tables["stem"]
+    query = select(stem).where(stem.c.session_id == session).order_by(stem.c.epoch, stem.c.number)
     database = Database(settings.database_url)
     try:
         with database.read() as connection:
-            return connection.execute(select(SCHEMA.tables[table].c[names])).all()
+            return connection.execute(query).all()
     finally:
         database.close()
+
+
+async def more_finals(reader: Reader, count: int = 3) -> None:
+    """Wait until somebody has read so many more of them."""
+    wanted = len(reader.finals) + count
+    await until(lambda: len(reader.finals) >= wanted, what="more finals")
+
+
+def says(reader: Reader, **wanted: object) -> Callable[[], bool]:
+    """Whether the newest state is so, to wait for it."""
+    return lambda: bool(reader.states) and wanted.items() <= reader.states[-1].items()
+
+
+async def until_kept(settings: Settings, session: str, seen: Sequence[Mapping[str, Any]]) -> None:
+    """Wait until the database has these finals as they were seen, with nothing before or between them."""
+
+    def are_kept() -> bool:
+        kept = as_kept(finals_in_database(settings, session))
+        return kept[: len(seen)] == as_seen(seen) and [final[0] for final in kept] == list(
+            range(1, len(kept) + 1)
+        )
+
+    await until(are_kept, what="the same finals in the database", limit_s=LIMIT_S)
+
+
+def kill_agent(worker: RunningWorker, room: str) -> None:
+    """End the process of a room's agent at once."""
+    os.kill(worker.logged("session.started", room=room)[-1]["pid"], signal.SIGKILL)

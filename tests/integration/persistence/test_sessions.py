@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import insert, select, update
 
-from persistence import sessions
+from persistence import catalogue, sessions
 from persistence.apply import Applier
 from persistence.database import Database
 from persistence.records import DEFAULT_SPACE, Begun, Failure, Final, Gap, Presence, Stem, Usage
@@ -204,7 +204,7 @@ def test_a_room_that_reconnects_to_a_restarted_server_keeps_its_session(database
     assert begun(database, "RM_2").session == first.session
     with database.read() as connection:
         for sid in ("RM_1", "RM_2"):
-            assert sessions.find_by_sid(connection, DEFAULT_SPACE, sid) == first.session
+            assert catalogue.find_by_sid(connection, DEFAULT_SPACE, sid) == first.session
 
 
 def test_two_meetings_in_a_row_never_share_a_session(database: Database) -> None:
@@ -223,10 +223,10 @@ def test_rooms_of_the_same_name_in_two_spaces_have_nothing_in_common(database: D
     assert isinstance(there, Opening)
     assert here.begun.session != there.begun.session
     with database.read() as connection:
-        assert sessions.resolve(connection, "other", here.begun.session) is None
-        assert sessions.get_session(connection, "other", here.begun.session) is None
-        assert sessions.find_by_sid(connection, "other", "RM_1") == there.begun.session
-        assert len(sessions.list_sessions(connection, "other").items) == 1
+        assert catalogue.resolve(connection, "other", here.begun.session) is None
+        assert catalogue.get_session(connection, "other", here.begun.session) is None
+        assert catalogue.find_by_sid(connection, "other", "RM_1") == there.begun.session
+        assert len(catalogue.list_sessions(connection, "other").items) == 1
     with database.write() as connection:
         assert not sessions.end(connection, "other", here.begun.session, "api", AT)
 
@@ -262,7 +262,7 @@ def test_a_session_that_began_without_the_database_is_there_once(database: Datab
     session = row(database, record.session)
     assert (session.status, session.epoch, session.started_at) == ("live", 5, AT)
     with database.read() as connection:
-        assert sessions.find_by_sid(connection, DEFAULT_SPACE, "RM_1") == record.session
+        assert catalogue.find_by_sid(connection, DEFAULT_SPACE, "RM_1") == record.session
 
 
 def test_a_lost_registration_is_made_again(database: Database) -> None:
@@ -287,10 +287,10 @@ def test_a_successor_without_the_database_becomes_a_part_of_its_room(database: D
         first.session, DEFAULT_SPACE, 9, "worker-2", shift_ms=90_000
     )
     with database.read() as connection:
-        assert sessions.resolve(connection, DEFAULT_SPACE, record.session) == first.session
-        assert sessions.find_by_sid(connection, DEFAULT_SPACE, "RM_1") == first.session
+        assert catalogue.resolve(connection, DEFAULT_SPACE, record.session) == first.session
+        assert catalogue.find_by_sid(connection, DEFAULT_SPACE, "RM_1") == first.session
         (audit,) = connection.execute(select(AUDIT_EVENT)).all()
-        assert [one.id for one in sessions.list_sessions(connection, DEFAULT_SPACE).items] == [first.session]
+        assert [one.id for one in catalogue.list_sessions(connection, DEFAULT_SPACE).items] == [first.session]
     assert (audit.action, audit.subject, audit.detail) == (
         "session.merged", record.session, {"into": first.session},
     )  # fmt: skip
@@ -453,7 +453,7 @@ def test_the_pages_of_a_list_hold_every_session_once(database: Database) -> None
         after = None
         with database.read() as connection:
             while True:
-                page = sessions.list_sessions(connection, DEFAULT_SPACE, room=room, after=after, limit=4)
+                page = catalogue.list_sessions(connection, DEFAULT_SPACE, room=room, after=after, limit=4)
                 found += [one.id for one in page.items]
                 if (after := page.next) is None:
                     break
@@ -481,8 +481,8 @@ def test_a_session_is_shown_with_everything_that_belongs_to_it(database: Databas
     second = begun(database)
     Applier(database, second.session, 2).apply([second, usage], None)
     with database.read() as connection:
-        shown = sessions.get_session(connection, DEFAULT_SPACE, first.session)
-        assert sessions.get_session(connection, DEFAULT_SPACE, "unknown") is None
+        shown = catalogue.get_session(connection, DEFAULT_SPACE, first.session)
+        assert catalogue.get_session(connection, DEFAULT_SPACE, "unknown") is None
     assert shown is not None
     assert (shown.summary.id, shown.summary.room, shown.summary.languages) == (
         first.session, "planning", ("en",),
@@ -506,7 +506,7 @@ def test_a_merged_session_is_shown_as_what_it_became(database: Database) -> None
     record = provisional(started_at=first.started_at + timedelta(seconds=90))
     registered(database, record)
     with database.read() as connection:
-        shown = sessions.get_session(connection, DEFAULT_SPACE, record.session)
+        shown = catalogue.get_session(connection, DEFAULT_SPACE, record.session)
     assert shown is not None
     assert shown.summary.id == first.session
     assert shown.epochs[1].published_as == record.session
@@ -536,8 +536,8 @@ def many(database: Database) -> None:
 def test_a_page_of_sessions_is_read_from_an_index(database: Database, room: str | None, index: str) -> None:
     many(database)
     with plans(database) as found, database.read() as connection:
-        page = sessions.list_sessions(connection, DEFAULT_SPACE, room=room, limit=2)
-        sessions.list_sessions(connection, DEFAULT_SPACE, room=room, limit=2, after=page.next)
+        page = catalogue.list_sessions(connection, DEFAULT_SPACE, room=room, limit=2)
+        catalogue.list_sessions(connection, DEFAULT_SPACE, room=room, limit=2, after=page.next)
     assert len(found) == 2
     for plan in found:
         assert index in plan

@@ -2,8 +2,20 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli.doctor import check_data_dir, check_engine, check_livekit
+from agent.cli.doctor import (
+    check_data_dir,
+    check_database,
+    check_disk,
+    check_engine,
+    check_journals,
+    check_livekit,
+)
 from agent.config import load_settings
+from persistence import schema
+from persistence.database import Database
+from persistence.journal.folder import set_aside
+from persistence.journal.writer import Journal
+from tests.support.journalled import ROOMY, begun
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +66,84 @@ async def test_an_unknown_engine_is_said() -> None:
 
     assert check.outcome == "failed"
     assert '"wisper" is unknown' in check.detail
+
+
+def test_a_database_that_is_up_to_date_is_good() -> None:
+    database = Database(load_settings().database_url)
+    schema.upgrade(database)
+
+    check = check_database(load_settings())
+
+    assert check.outcome == "ok"
+    assert check.detail.endswith(f"roomscribe.db is up to date ({schema.newest()})")
+
+
+def test_an_empty_database_is_made_ready_by_a_worker_or_else_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = check_database(load_settings())
+    assert check.outcome == "note"
+    assert "is empty; a worker" in check.detail
+
+    monkeypatch.setenv("ROOMSCRIBE_DATABASE__UPGRADE_AT_START", "false")
+
+    check = check_database(load_settings())
+    assert (check.outcome, check.advice) == ("failed", "run `roomscribe db upgrade`")
+
+
+def test_a_database_of_somebody_else_is_said_whoever_upgrades() -> None:
+    database = Database(load_settings().database_url)
+    with database.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE theirs (id INTEGER)")
+
+    check = check_database(load_settings())
+
+    assert check.outcome == "failed"
+    assert "none of Roomscribe" in check.detail
+    assert "database.url" in check.advice
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:hidden@127.0.0.1:1/x", "mysql://me:hidden@host/x", "hidden"]
+)
+def test_a_database_that_cannot_be_used_is_said_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("ROOMSCRIBE_DATABASE__URL", url)
+
+    check = check_database(load_settings())
+
+    assert check.outcome == "failed"
+    assert "database.url" in check.detail + check.advice
+    assert "hidden" not in check.detail + check.advice
+
+
+def test_journals_that_wait_for_the_database_are_counted(tmp_path: Path) -> None:
+    assert check_journals(tmp_path / "nowhere").outcome == "ok"
+    live = Journal.create(tmp_path, begun("aa"), ROOMY)
+    assert check_journals(tmp_path).detail.startswith("1 live, 0 left behind, 0 damaged")
+    assert check_journals(tmp_path).outcome == "ok"
+    live.close(is_applied=False)
+
+    check = check_journals(tmp_path)
+
+    assert check.outcome == "note"
+    assert check.detail.startswith("0 live, 1 left behind, 0 damaged")
+    assert "`roomscribe journal drain`" in check.advice
+    set_aside(tmp_path / "aa-1")
+    check = check_journals(tmp_path)
+    assert check.detail.startswith("0 live, 0 left behind, 1 damaged")
+    assert "`roomscribe journal verify`" in check.advice
+    assert "drain" not in check.advice
+
+
+def test_a_disk_too_full_to_record_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ROOMSCRIBE_DATA_DIR", str(tmp_path))
+    assert check_disk(load_settings()).outcome == "ok"
+    monkeypatch.setenv("ROOMSCRIBE_RECORDING__MIN_FREE_MB", str(10**12))
+
+    check = check_disk(load_settings())
+
+    assert check.outcome == "failed"
+    assert str(tmp_path) in check.detail
+    assert "recording.enabled" in check.advice
+    monkeypatch.setenv("ROOMSCRIBE_RECORDING__ENABLED", "false")
+    assert check_disk(load_settings()).outcome == "note"
