@@ -31,6 +31,7 @@ UTTERANCE, PARTICIPANT, PROCESSING_ERROR = (
     SCHEMA.tables[name] for name in ("utterance", "participant", "processing_error")
 )
 DISK_BYTES = 200_000
+WHICHEVER_DATABASE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 LONG_S = 10.0  # less than a silent database would take
 
 
@@ -151,6 +152,7 @@ async def test_final_is_in_the_journal_at_once_and_in_the_database_soon(
     assert is_empty(folder)
 
 
+@WHICHEVER_DATABASE
 async def test_notes_come_before_the_final_that_came_after_them(
     folder: Path, database: Database, database_url: str
 ) -> None:
@@ -163,6 +165,7 @@ async def test_notes_come_before_the_final_that_came_after_them(
         assert journalled(folder) == [presence(1), presence(2), final(1), presence(3), final(2)]
 
 
+@WHICHEVER_DATABASE
 async def test_note_is_safe_soon_though_nobody_speaks(
     folder: Path, database: Database, database_url: str
 ) -> None:
@@ -181,6 +184,7 @@ async def test_order_is_kept_however_much_comes_at_once(
     assert is_empty(folder)
 
 
+@WHICHEVER_DATABASE
 @pytest.mark.parametrize("sync", ["each", "interval"])
 async def test_final_is_synced_to_the_disk_before_it_is_shown_or_soon_after(
     folder: Path,
@@ -224,8 +228,8 @@ async def test_database_is_written_to_no_more_often_than_every_300_ms(
         await says(store, range(1, 41))
     took_s = time.monotonic() - began_s
     assert said(database_url) == list(range(1, 41))
-    # One for the session itself, one at once, and one for the rest at the end.
-    assert 3 < commits <= took_s / 0.3 + 3
+    # Beyond these there is one to begin, one at once, one for the rest and one to say that this is all.
+    assert 4 < commits <= took_s / 0.3 + 4
 
 
 # --- The database away --------------------------------------------------------------------------------------
@@ -481,6 +485,7 @@ async def test_record_that_the_database_refuses_stops_no_other_and_is_kept_aside
     assert refused in journalled(folder)
 
 
+@WHICHEVER_DATABASE
 @pytest.mark.parametrize("steps", [0, 1, 2, 4])
 async def test_cancelling_a_final_at_any_moment_loses_no_note(
     folder: Path, database: Database, database_url: str, steps: int
