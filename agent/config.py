@@ -4,7 +4,6 @@ The defaults stand in one place, the packaged agent.toml; the models here say wh
 """
 
 import os
-import socket
 import tomllib
 from collections.abc import Mapping
 from functools import reduce
@@ -118,8 +117,10 @@ class Recording(_Section):
 
 class Database(_Section):
     url: SecretStr
-    connections: Annotated[int, Field(ge=1, le=100)]
     upgrade_at_start: bool
+    connect_timeout_s: Annotated[int, Field(ge=2, le=60)]
+    statement_timeout_s: Annotated[int, Field(ge=1, le=60)]
+    recycle_s: Annotated[int, Field(ge=10)]
 
 
 class Journal(_Section):
@@ -170,11 +171,6 @@ class Settings(BaseSettings):
     @property
     def _database_file(self) -> Path:
         return self.data_dir.resolve() / DATABASE_FILE
-
-    @property
-    def worker_name(self) -> str:
-        """Who keeps journals and audio: this machine, and the folder on it."""
-        return f"{socket.gethostname()}:{self.data_dir.resolve()}"
 
     @property
     def journal_dir(self) -> Path:

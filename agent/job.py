@@ -29,6 +29,7 @@ from agent.telemetry.logs import configure_structlog
 from agent.transcription.transcriber import Transcriber
 from agent.values import SAMPLE_RATE_HZ
 from persistence import sessions
+from persistence.apply import Applier
 from persistence.database import Database
 from persistence.database_thread import DatabaseThread
 from persistence.journal.drain import drain_all, is_there
@@ -68,14 +69,21 @@ def prewarm(settings: Settings, process: JobProcess) -> None:
     process.userdata[ENGINE] = engine
 
 
-async def enter(settings: Settings, context: JobContext) -> None:
-    """Join the room and begin its session; returns when that is set up, as LiveKit's shutdown asks for."""
+async def enter(settings: Settings, worker: str, context: JobContext) -> None:
+    """Join the room and begin its session; returns when that is set up, as LiveKit's shutdown asks for.
+
+    Args:
+        settings: Those of the worker.
+        worker: What the worker is called.
+        context: LiveKit's, of this job.
+    """
     structlog.contextvars.bind_contextvars(room=context.job.room.name, job=context.job.id)
-    database = DatabaseThread(Database(settings.database_url))
-    opening = await _open(settings, context, database)
+    database = DatabaseThread(Database.of(settings))
+    opening = await _open(settings, worker, context, database)
     opened_s = asyncio.get_running_loop().time()
     if isinstance(opening, Refused):
         log.info("session.refused", reason=f"the room's session was ended: {opening.reason}")
+        database.close()
         context.shutdown("session ended before")
         return
     begun = opening.begun
@@ -92,6 +100,7 @@ async def enter(settings: Settings, context: JobContext) -> None:
         # A room that was closed while we were on our way, or a server that is gone.
         # Its message is not logged: it may hold the address that we joined by, and that the token.
         log.warning("room.not_joined", error=type(error).__name__)
+        await _give_back(begun, database)
         context.shutdown("room not joined")
         return
     source.start()
@@ -156,7 +165,9 @@ async def _live(
                 await context.proc.userdata[ENGINE].aclose()
 
 
-async def _open(settings: Settings, context: JobContext, database: DatabaseThread) -> Opening | Refused:
+async def _open(
+    settings: Settings, worker: str, context: JobContext, database: DatabaseThread
+) -> Opening | Refused:
     """Take the room's next epoch from the database; without it, begin a session that it will place later."""
     room = context.job.room
     new_id = uuid.uuid4().hex
@@ -169,7 +180,7 @@ async def _open(settings: Settings, context: JobContext, database: DatabaseThrea
                 space=DEFAULT_SPACE,
                 room=room.name,
                 room_sid=room.sid,
-                worker=settings.worker_name,
+                worker=worker,
                 languages=[settings.stt.language],
                 new_id=new_id,
                 agent=context.local_participant_identity,
@@ -186,13 +197,23 @@ async def _open(settings: Settings, context: JobContext, database: DatabaseThrea
         room=room.name,
         room_sid=room.sid,
         agent=context.local_participant_identity,
-        worker=settings.worker_name,
+        worker=worker,
         languages=(settings.stt.language,),
         started_at=datetime.now(UTC),
         offset_ms=0,
         is_provisional=True,
     )
     return Opening(begun, 1, None)
+
+
+async def _give_back(begun: Begun, database: DatabaseThread) -> None:
+    """Nothing comes of an epoch that was taken."""
+    settle = Applier(database.database, begun.space, begun.session, begun.epoch).settle
+    try:
+        await database.call(settle, BEGIN_TIMEOUT_S)
+    except DatabaseError as error:
+        log.warning("database.away", problem=str(error))
+    database.close()
 
 
 def _drain_predecessor(settings: Settings, database: Database, room: str) -> None:
@@ -214,6 +235,10 @@ def _new_store(settings: Settings, begun: Begun, database: DatabaseThread) -> Se
         database,
         sync=settings.journal.sync,
         sync_interval_s=settings.journal.sync_interval_ms / 1000,
+        # In the order in which they began, so that a later one is placed in the session of an earlier one.
+        prepare=partial(_drain_predecessor, settings, database.database, begun.room)
+        if begun.is_provisional
+        else None,
     )
 
 

@@ -14,7 +14,7 @@ from persistence.database import Database
 from persistence.database_thread import DatabaseThread
 from persistence.journal.drain import drain_all
 from persistence.journal.folder import journals
-from persistence.sessions import Lost, end_lost, sweep_candidates
+from persistence.sessions import Lost, end_lost, settle_orphans, sweep_candidates
 from persistence.stems import OpenStem, close_stem, open_stems
 
 __all__ = ["Recovery", "settle_database"]
@@ -27,6 +27,7 @@ SETTLE_TIMEOUT_S = 60.0  # what takes longer is gone on with at the next look
 CALL_TIMEOUT_S = 15.0
 MAX_STEMS = 100  # are closed in one go
 CRASH = "crash"  # what cut a segment short whose job died
+MISSING = "missing"  # a segment whose file is gone
 
 
 def settle_database(settings: Settings, database: Database) -> None:
@@ -48,13 +49,14 @@ class Recovery:
     Nothing tells reliably that a job has died. What it held does: its journal can be locked by us then.
     """
 
-    def __init__(self, settings: Settings, rooms: Rooms) -> None:
+    def __init__(self, settings: Settings, worker: str, rooms: Rooms) -> None:
         self._settings = settings
+        self._worker = worker
         self._rooms = rooms
-        self._database = Database(settings.database_url, connections=settings.database.connections)
+        self._database = Database.of(settings)
         self._thread = DatabaseThread(self._database)
         self._is_ready = False
-        self._problem = ""
+        self._problems: dict[str, str] = {}
 
     async def run(self) -> None:
         """Look again and again, for ever."""
@@ -63,28 +65,41 @@ class Recovery:
                 await self.look()
                 await asyncio.sleep(LOOK_INTERVAL_S)
         finally:
-            self._thread.close()
+            self.close()
+
+    def close(self) -> None:
+        """Look no more. Idempotent."""
+        self._thread.close()
 
     async def look(self) -> None:
         """Drain what nobody writes any more, complete its audio, and end sessions whose room is gone."""
-        try:
-            await self._thread.call(self._settle_disk, SETTLE_TIMEOUT_S)
-            await self._sweep()
-        except (DatabaseError, JournalError, LiveKitError, OSError) as error:
-            self._tell(str(error))
-        else:
-            self._tell("")
+        for part, look in (("disk", self._look_at_disk), ("sessions", self._sweep)):
+            try:
+                await look()
+            except (DatabaseError, JournalError, LiveKitError, OSError) as error:
+                self._tell(part, str(error))
+            except Exception as error:
+                # A fault of ours in one part is no reason to stop looking after the rest.
+                if self._tell(part, type(error).__name__):
+                    log.exception("recovery.failed", part=part)
+            else:
+                self._tell(part, "")
+
+    async def _look_at_disk(self) -> None:
+        await self._thread.call(self._settle_disk, SETTLE_TIMEOUT_S)
 
     def _settle_disk(self) -> None:
         if not self._is_ready:
             settle_database(self._settings, self._database)
             self._is_ready = True
-        drain_all(self._settings.journal_dir, self._database)
-        # Looked at before the database: who begins in between has no open segment there yet.
-        there = journals(self._settings.journal_dir)
-        live = {(journal.session, journal.epoch) for journal in there if not journal.is_damaged}
+        folder = self._settings.journal_dir
+        for report in drain_all(folder, self._database):
+            self._tell(report.journal.path.name, report.problem)
+        there = {(info.session, info.epoch) for info in journals(folder) if not info.is_damaged}
+        with self._database.write() as connection:
+            settle_orphans(connection, self._worker, there, older_than_s=LOST_AFTER_S)
         with self._database.read() as connection:
-            stems = open_stems(connection, self._settings.worker_name, live, limit=MAX_STEMS)
+            stems = open_stems(connection, self._worker, limit=MAX_STEMS)
         for stem in stems:
             self._complete(stem)
 
@@ -93,10 +108,10 @@ class Recovery:
         try:
             duration_ms, size_bytes, ended_by = measure(path), path.stat().st_size, CRASH
         except (RecordingError, OSError) as error:
-            log.warning(
-                "stem.unreadable", session=stem.session_id, path=stem.path, error=type(error).__name__
-            )
-            duration_ms, size_bytes, ended_by = 0, 0, "unreadable"
+            if path.exists() or not self._settings.stems_dir.is_dir():
+                self._tell(stem.path, f"{stem.path} cannot be read: {error}")
+                return  # a disk that fails, or is not mounted yet
+            duration_ms, size_bytes, ended_by = 0, 0, MISSING
         with self._database.write() as connection:
             close_stem(connection, stem, duration_ms=duration_ms, size_bytes=size_bytes, ended_by=ended_by)
 
@@ -120,10 +135,14 @@ class Recovery:
         with self._database.write() as connection:
             return end_lost(connection, session.id, session.heard_at)
 
-    def _tell(self, problem: str) -> None:
-        """Say what keeps us from it once, and again when it is something else."""
-        if problem and problem != self._problem:
-            log.warning("recovery.waits", problem=problem)
-        elif self._problem and not problem:
-            log.info("recovery.goes_on")
-        self._problem = problem
+    def _tell(self, part: str, problem: str) -> bool:
+        """Say a problem once, and when it is over; tells whether it is a new one."""
+        if problem == self._problems.get(part, ""):
+            return False
+        if problem:
+            log.warning("recovery.waits", part=part, problem=problem)
+            self._problems[part] = problem
+        else:
+            log.info("recovery.goes_on", part=part)
+            del self._problems[part]
+        return bool(problem)

@@ -15,6 +15,7 @@ from agent.errors import ConfigError, DatabaseAwayError, DatabaseError, EngineEr
 from agent.recovery import Recovery, settle_database
 from agent.room.dispatch import Rooms
 from agent.telemetry.logs import configure_logs
+from agent.worker_name import worker_name
 from persistence.database import Database
 from plugins.stt import engine_modules, load_engine
 
@@ -68,8 +69,13 @@ class Gate:
         return FULL if jobs >= self._max_jobs else MOST_LOAD_BELOW_FULL * jobs / self._max_jobs
 
 
-def build_server(settings: Settings) -> AgentServer:
-    """A LiveKit agent server with our gate, our permissions and our job, not yet running."""
+def build_server(settings: Settings, worker: str) -> AgentServer:
+    """A LiveKit agent server with our gate, our permissions and our job, not yet running.
+
+    Args:
+        settings: Those of the worker.
+        worker: What it is called.
+    """
     gate = Gate(settings.worker.max_jobs)
     server = AgentServer(
         permissions=HIDDEN_LISTENER,
@@ -93,7 +99,7 @@ def build_server(settings: Settings) -> AgentServer:
     async def on_request(request: JobRequest) -> None:
         await gate.decide(request, len(server.active_jobs))
 
-    enter: Callable[..., Awaitable[None]] = partial(job.enter, settings)
+    enter: Callable[..., Awaitable[None]] = partial(job.enter, settings, worker)
     server.rtc_session(
         enter,
         # Without a name LiveKit dispatches it to every new room that names no agent.
@@ -114,19 +120,20 @@ async def run_worker(settings: Settings) -> None:
     _own_the_environment()
     await asyncio.to_thread(_try_engine, settings)
     await asyncio.to_thread(_try_database, settings)
+    worker = await asyncio.to_thread(_name, settings)
     async with Rooms(settings) as rooms:
         await _say_if_away(rooms)
-        recovering = asyncio.create_task(Recovery(settings, rooms).run(), name="worker.recover")
+        recovering = asyncio.create_task(Recovery(settings, worker, rooms).run(), name="worker.recover")
         try:
-            await _serve(settings)
+            await _serve(settings, worker)
         finally:
             recovering.cancel()
             await asyncio.gather(recovering, return_exceptions=True)
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, worker: str) -> None:
     """Take rooms until a signal comes."""
-    server = build_server(settings)
+    server = build_server(settings, worker)
     server.on("worker_registered", lambda *_: log.info("worker.ready", max_jobs=settings.worker.max_jobs))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -163,7 +170,7 @@ async def _say_if_away(rooms: Rooms) -> None:
 
 def _try_database(settings: Settings) -> None:
     """Find out before any room does whether the database is one that we can work with."""
-    database = Database(settings.database_url)
+    database = Database.of(settings)
     try:
         settle_database(settings, database)
     except DatabaseAwayError as error:
@@ -173,6 +180,16 @@ def _try_database(settings: Settings) -> None:
         raise ConfigError(str(error)) from error
     finally:
         database.close()
+
+
+def _name(settings: Settings) -> str:
+    try:
+        return worker_name(settings.data_dir)
+    except OSError as error:
+        raise ConfigError(
+            f"config: data_dir {settings.data_dir} cannot be written to: {error.strerror}; "
+            "set it (ROOMSCRIBE_DATA_DIR) to a folder that you may write to"
+        ) from error
 
 
 def _try_engine(settings: Settings) -> None:

@@ -231,7 +231,7 @@ async def _session(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it and write down what was measured."""
+    """Run it and write down what was measured; exit code 1 where a target was missed."""
     options = parser("writes", __doc__.split("\n", maxsplit=1)[0])
     options.add_argument(
         "--database", default="", metavar="URL", help="an empty one, instead of a SQLite file"
@@ -247,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     report.print(console)
     write_section(report)
-    return 0
+    return 1 if any(figure.held is False for figure in report.figures) else 0
 
 
 def _measure(asked: Namespace, console: Console) -> Report:

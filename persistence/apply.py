@@ -7,7 +7,7 @@ from functools import cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Insert, Table, case, false, or_, true, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Insert, Table, and_, case, false, or_, true, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from agent.errors import DatabaseAwayError, DatabaseError, JournalError
@@ -64,14 +64,18 @@ class Applier:
     """Brings the records of one journal into the database. Use it in one thread at a time.
 
     Args:
+        space: Whose session it is.
         published_as: The session as the journal names it.
         epoch: Likewise.
         is_live: Whether its job is alive, so that each batch is a sign of life; not where a journal is
             drained that somebody left behind.
     """
 
-    def __init__(self, database: Database, published_as: str, epoch: int, *, is_live: bool = True) -> None:
+    def __init__(
+        self, database: Database, space: str, published_as: str, epoch: int, *, is_live: bool = True
+    ) -> None:
         self._database = database
+        self._space = space
         self._published_as = published_as
         self._epoch = epoch
         self._is_live = is_live
@@ -84,7 +88,7 @@ class Applier:
             DatabaseAwayError: The database is away.
         """
         with self._database.read() as connection:
-            self._placement = sessions.placement(connection, self._published_as, self._epoch)
+            self._placement = sessions.placement(connection, self._space, self._published_as, self._epoch)
         return self._placement.watermark if self._placement is not None else BEGINNING
 
     def settle(self) -> None:
@@ -94,7 +98,7 @@ class Applier:
             DatabaseAwayError: The database is away.
         """
         with self._database.write() as connection:
-            sessions.settle(connection, self._published_as, self._epoch)
+            sessions.settle(connection, self._space, self._published_as, self._epoch)
 
     def apply(self, records: Sequence[Record], watermark: Position | None) -> list[Refusal]:
         """Write records in the order of the journal, all in one transaction.
@@ -183,13 +187,14 @@ class Applier:
 
     def _advance(self, connection: Connection, placed: Placement, watermark: Position | None) -> None:
         if self._is_live:
-            sessions.touch(connection, placed.session_id)
+            sessions.touch(connection, self._space, placed.session_id)
         if watermark is None:
             return
         place = (EPOCH.c.journal_segment, EPOCH.c.journal_offset_bytes)
         connection.execute(
             update(EPOCH)
             .where(
+                EPOCH.c.space_id == self._space,
                 EPOCH.c.published_as == self._published_as,
                 EPOCH.c.published_epoch == self._epoch,
                 tuple_(*place) < tuple_(watermark.segment, watermark.offset_bytes),
@@ -244,6 +249,8 @@ def _upsert(kind: type[Record], dialect: str) -> Insert:
     for name in rule.larger:
         values[name] = case((there[name] > comes[name], there[name]), else_=comes[name])
     statement: Insert = insert.on_conflict_do_update(
-        index_elements=rule.table.primary_key.columns, set_=values, where=rule.replaces(there, comes)
+        index_elements=rule.table.primary_key.columns,
+        set_=values,
+        where=and_(there.space_id == comes.space_id, rule.replaces(there, comes)),
     )
     return statement

@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from weakref import WeakSet
 
 import psycopg
@@ -14,12 +14,11 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from agent.config import Settings
 from agent.errors import ConfigError, DatabaseAwayError, DatabaseError
 
 __all__ = ["LOCK_TIMEOUT_MS", "Database"]
 
-CONNECT_TIMEOUT_S = 5
-STATEMENT_TIMEOUT_MS = 10_000  # of PostgreSQL: a batch takes milliseconds
 LOCK_TIMEOUT_MS = 5_000  # for another process to end its write, on either database
 POOL_TIMEOUT_S = 5.0
 DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
@@ -45,15 +44,27 @@ class Database:
 
     Args:
         url: `sqlite:///path` or `postgresql://user:password@host/name`.
-        connections: At most so many at once; a session has one.
+        connections: At most so many at once.
+        connect_timeout_s: For PostgreSQL to take a connection.
+        statement_timeout_s: For PostgreSQL to answer.
+        recycle_s: A connection that is older is made anew.
 
     Raises:
         ConfigError: The URL is none of a database that we know.
     """
 
-    def __init__(self, url: str, *, connections: int = 1) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections: int = 1,
+        connect_timeout_s: int = 5,
+        statement_timeout_s: int = 10,
+        recycle_s: int = 1800,
+    ) -> None:
         parsed = _parsed(url)
-        self._engine = _engine(parsed, connections)
+        self._engine = _engine(parsed, connections, connect_timeout_s, recycle_s)
+        self._statement_timeout_s = statement_timeout_s
         self._kind = parsed.get_backend_name()
         # Options, such as another password, may stand behind the question mark.
         self._name = parsed.set(drivername=self._kind, query={}).render_as_string(hide_password=True)
@@ -65,6 +76,20 @@ class Database:
         else:
             # The first, since SQLAlchemy's own asks the server for this and that.
             event.listen(self._engine, "connect", self._prepare_postgresql, insert=True)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The one that the settings name, with one connection at a time.
+
+        Raises:
+            ConfigError: As above.
+        """
+        return cls(
+            settings.database_url,
+            connect_timeout_s=settings.database.connect_timeout_s,
+            statement_timeout_s=settings.database.statement_timeout_s,
+            recycle_s=settings.database.recycle_s,
+        )
 
     @property
     def is_sqlite(self) -> bool:
@@ -104,7 +129,7 @@ class Database:
         """Break off what other threads are waiting for, where the other end says nothing any more.
 
         They get a DatabaseAwayError; what they begin afterwards is not affected. Who is still connecting goes
-        on, for CONNECT_TIMEOUT_S at most. On SQLite, whose waits are bounded, it does nothing. Idempotent.
+        on, until its own time is over. On SQLite, whose waits are bounded, it does nothing. Idempotent.
         """
         with self._lock:
             connections = tuple(self._psycopg_connections)
@@ -151,7 +176,7 @@ class Database:
             self._psycopg_connections.add(connection)
         # Not as start options, which poolers refuse.
         with connection.cursor() as cursor:
-            cursor.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
+            cursor.execute(f"SET statement_timeout = '{self._statement_timeout_s}s'")
             cursor.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
             cursor.execute("SET timezone = 'UTC'")
         connection.commit()
@@ -175,13 +200,13 @@ def _parsed(url: str) -> URL:
     return parsed
 
 
-def _engine(url: URL, connections: int) -> Engine:
+def _engine(url: URL, connections: int, connect_timeout_s: int, recycle_s: int) -> Engine:
     if url.get_backend_name() == "sqlite":
         _make_file(Path(url.database or ""))
         arguments: dict[str, Any] = {"timeout": LOCK_TIMEOUT_MS / 1000, "check_same_thread": False}
     else:
         arguments = TCP | {
-            "connect_timeout": CONNECT_TIMEOUT_S,
+            "connect_timeout": connect_timeout_s,
             "application_name": "roomscribe",
             # Poolers such as PgBouncer hand each transaction to another server.
             "prepare_threshold": None,
@@ -192,6 +217,7 @@ def _engine(url: URL, connections: int) -> Engine:
         pool_size=connections,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_S,
+        pool_recycle=recycle_s,
         hide_parameters=True,
     )
 

@@ -1,13 +1,11 @@
 """Where one live session keeps its records: its journal first, and from there the database."""
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self
 
 import structlog
 
@@ -16,6 +14,7 @@ from agent.values import Storage
 from persistence.apply import Applier
 from persistence.database_thread import DatabaseThread
 from persistence.journal.writer import Journal
+from persistence.limited_thread import LimitedThread
 from persistence.position import Position
 from persistence.records import Begun, Final, Record
 
@@ -23,17 +22,19 @@ __all__ = ["SessionStore"]
 
 log = structlog.get_logger(__name__)
 
-Result = TypeVar("Result")
-
 BATCH_INTERVAL_S = 0.3  # between two writes to the database
 MAX_BATCH_RECORDS = 1_000  # what has waited for the database goes in at 3000 a second
 SIGN_OF_LIFE_S = 10.0  # to the database, while nothing is said
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 5.0
 CALL_TIMEOUT_S = 15.0  # of the database: longer than its own limits, by which a call ends as a rule
+APPEND_TIMEOUT_S = 1.0  # it takes microseconds; a disk that stands still counts as one that is full
+SYNC_TIMEOUT_S = 10.0
+CREATE_TIMEOUT_S = 2.0
 DIRECT_TIMEOUT_S = 2.0  # for a final that only the database can keep: viewers wait for it
 JOURNAL_RETRY_S = 1.0  # a disk that was full may have room again
 MAX_NOTES = 10_000  # hours of comings and goings while neither disk nor database take anything
+DIRECT_NOTES = 500  # of these with a final that viewers wait for
 CLOSE_TIMEOUT_S = 5.0  # for the rest to reach the database; what does not is brought over by the worker
 
 
@@ -50,6 +51,7 @@ class SessionStore:
         database: For this session alone; closed at the end.
         sync: Whether the journal is on the disk before `keep` returns, or soon afterwards.
         sync_interval_s: How soon.
+        prepare: Called in the database's thread before the first batch; again where it raises something.
     """
 
     def __init__(
@@ -60,17 +62,20 @@ class SessionStore:
         *,
         sync: Literal["interval", "each"],
         sync_interval_s: float,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         self._begun = begun
+        self._prepare = prepare
         self._new_journal = new_journal
         self._database = database
-        self._applier = Applier(database.database, begun.session, begun.epoch)
+        self._applier = Applier(database.database, begun.space, begun.session, begun.epoch)
         self._syncs_each = sync == "each"
         self._sync_after_s = sync_interval_s / 2  # the sync itself takes a while
         self._journal: Journal | None = None
         self._journal_due_s = 0.0
         self._journal_takes = True
         self._database_takes = True
+        self._sync_problem = ""
         self._is_refused = False
         self._notes: list[Record] = []
         self._appending = asyncio.Lock()
@@ -79,8 +84,8 @@ class SessionStore:
         self._written_s = float("-inf")
         self._running: list[asyncio.Task[None]] = []
         # Neither a slow sync nor a slow database may hold up an append.
-        self._append_thread = ThreadPoolExecutor(1, "journal-append")
-        self._sync_thread = ThreadPoolExecutor(1, "journal-sync")
+        self._append_thread = LimitedThread("journal-append")
+        self._sync_thread = LimitedThread("journal-sync")
         self.dropped_notes = 0
 
     @property
@@ -100,7 +105,7 @@ class SessionStore:
     async def keep(self, record: Final) -> bool:
         """Keep a final before viewers see it, after all that was noted before; tells whether it is safe."""
         async with self._appending:
-            return await self._secure_notes_and((record,))
+            return await self._secure(record)
 
     async def __aenter__(self) -> Self:
         await self._open_journal()
@@ -118,78 +123,92 @@ class SessionStore:
     ) -> None:
         for task in self._running:
             task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.wait(self._running)
         is_applied = await self._bring_over_rest()
-        if self._journal is not None:
+        if (journal := self._journal) is not None:
+            close = partial(journal.close, is_applied=is_applied, is_refused=self._is_refused)
             try:
-                close = partial(self._journal.close, is_applied=is_applied, is_refused=self._is_refused)
-                await self._in_thread(self._append_thread, close)
-            except JournalError as error:
-                log.warning("journal.not_closed", problem=str(error))
+                await self._append_thread.call(close, SYNC_TIMEOUT_S)
+            except (JournalError, TimeoutError) as error:
+                log.warning("journal.not_closed", problem=str(error) or "the disk stands still")
         if not is_applied:
-            log.warning("store.left_to_worker", journal=self._journal is not None, notes=len(self._notes))
+            log.warning("store.left_to_worker", journal=journal is not None, notes=len(self._notes))
         self._database.close()
-        for thread in (self._append_thread, self._sync_thread):
-            thread.shutdown(wait=False)
+        self._append_thread.close()
+        self._sync_thread.close()
 
     # --- Into the journal ---------------------------------------------------------------------------------
 
-    async def _secure_notes_and(self, records: Sequence[Record]) -> bool:
-        notes = self._notes.copy()
-        is_safe = await self._secure([*notes, *records])
-        if is_safe:
-            del self._notes[: len(notes)]
-        return is_safe
+    async def _secure(self, *finals: Final) -> bool:
+        """Bring what was noted, and finals after it, to where a crash cannot take them.
 
-    async def _secure(self, records: Sequence[Record]) -> bool:
-        """Bring records to where a crash cannot take them: the journal, or else the database."""
+        That is the journal, or else the database; a long list of notes goes there in portions.
+        """
+        notes = self._notes.copy()
+        is_safe = True
         try:
-            await self._append(records)
+            await self._append([*notes, *finals])
             self._tell_journal(None)
-            return True
         except JournalError as error:
             self._tell_journal(error)
-        try:
-            refused = await self._database.call(
-                partial(self._applier.apply, [self._begun, *records], None), DIRECT_TIMEOUT_S
-            )
+            del notes[DIRECT_NOTES:]
+            apply = partial(self._applier.apply, [self._begun, *notes, *finals], None)
+            try:
+                refused = await self._database.call(apply, DIRECT_TIMEOUT_S)
+            except DatabaseError as error:
+                self._tell_database(error)
+                return False
             self._tell_database(None)
-            return not refused
-        except DatabaseError as error:
-            self._tell_database(error)
-            return False
+            is_safe = all(refusal.place <= len(notes) for refusal in refused)
+        del self._notes[: len(notes)]
+        return is_safe
 
     async def _append(self, records: Sequence[Record]) -> None:
         journal = self._journal or await self._open_journal()
         if journal is None:
             raise JournalError("there is no journal")
-        await self._in_thread(self._append_thread, partial(journal.append, records))
-        if self._syncs_each:
-            await self._in_thread(self._sync_thread, journal.sync)
-        else:
-            self._unsynced.set()
+        try:
+            await self._append_thread.call(partial(journal.append, records), APPEND_TIMEOUT_S)
+            if self._syncs_each:
+                await self._sync_thread.call(journal.sync, SYNC_TIMEOUT_S)
+        except TimeoutError:
+            raise JournalError(f"journal: {journal.path} cannot be written: the disk stands still") from None
+        self._unsynced.set()
 
     async def _open_journal(self) -> Journal | None:
-        loop = asyncio.get_running_loop()
-        if self._journal is None and loop.time() >= self._journal_due_s:
-            self._journal_due_s = loop.time() + JOURNAL_RETRY_S
+        now_s = asyncio.get_running_loop().time()
+        if self._journal is None and now_s >= self._journal_due_s:
+            self._journal_due_s = now_s + JOURNAL_RETRY_S
             try:
-                self._journal = await self._in_thread(self._append_thread, self._new_journal)
+                await self._append_thread.call(self._create_journal, CREATE_TIMEOUT_S)
             except JournalError as error:
                 self._tell_journal(error)
+            except TimeoutError:
+                self._tell_journal(JournalError("journal: it cannot be made: the disk stands still"))
         return self._journal
+
+    def _create_journal(self) -> None:
+        """Runs in a thread: one that comes back too late for its caller has made it all the same."""
+        self._journal = self._new_journal()
 
     async def _sync(self) -> None:
         """Sync what was appended a little later, together with what came meanwhile."""
+        wait_s = self._sync_after_s
         while True:
             await self._unsynced.wait()
-            await asyncio.sleep(self._sync_after_s)
+            await asyncio.sleep(wait_s)
+            if (journal := self._journal) is None:
+                continue
             self._unsynced.clear()
-            if self._journal is not None:
-                try:
-                    await self._in_thread(self._sync_thread, self._journal.sync)
-                except JournalError as error:
-                    self._tell_journal(error)
+            try:
+                await self._sync_thread.call(journal.sync, SYNC_TIMEOUT_S)
+            except Exception as error:  # noqa: BLE001  whatever it is, it is to be synced
+                self._tell_sync(str(error) or "the disk stands still")
+                self._unsynced.set()
+                wait_s = JOURNAL_RETRY_S
+            else:
+                self._tell_sync("")
+                wait_s = self._sync_after_s
 
     # --- Into the database --------------------------------------------------------------------------------
 
@@ -199,24 +218,27 @@ class SessionStore:
         while True:
             try:
                 await self._write_batch()
-                backoff_s = FIRST_BACKOFF_S
-                await asyncio.sleep(BATCH_INTERVAL_S)
-            except (DatabaseError, JournalError):
+            except Exception as error:  # noqa: BLE001  whatever it is, what was said is to be written down
+                self._tell_database(error)
                 await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
                 backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
+            else:
+                backoff_s = FIRST_BACKOFF_S
+                await asyncio.sleep(BATCH_INTERVAL_S)
 
     async def _write_batch(self) -> None:
         """Bring the next records over, or give a sign of life where there have been none for long."""
         if self._notes:
             async with self._appending:
-                await self._secure_notes_and(())
+                await self._secure()
         loop = asyncio.get_running_loop()
         if self._has_more():
-            await self._call_database(self._bring_over)
+            await self._database.call(self._bring_over, CALL_TIMEOUT_S)
         elif loop.time() - self._written_s >= SIGN_OF_LIFE_S:
-            await self._call_database(partial(self._applier.apply, [self._begun], None))
+            await self._database.call(partial(self._applier.apply, [self._begun], None), CALL_TIMEOUT_S)
         else:
             return
+        self._tell_database(None)
         self._written_s = loop.time()
 
     def _has_more(self) -> bool:
@@ -225,6 +247,9 @@ class SessionStore:
     def _bring_over(self) -> None:
         """Runs in the database's thread."""
         assert self._journal is not None
+        if self._prepare is not None:
+            self._prepare()
+            self._prepare = None
         stretch = self._journal.read(self._watermark, max_records=MAX_BATCH_RECORDS)
         for damage in stretch.damages:
             log.error("journal.damaged", place=str(damage))
@@ -236,27 +261,19 @@ class SessionStore:
 
     async def _bring_over_rest(self) -> bool:
         """Write what is left, within a limit; tells whether everything is in the database."""
-        with contextlib.suppress(TimeoutError, DatabaseError, JournalError):
+        try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 while self._notes or self._has_more():
                     await self._write_batch()
                     if self._notes:
                         return False  # neither the journal nor the database takes them
-                await self._call_database(self._applier.settle)
+                await self._database.call(self._applier.settle, CALL_TIMEOUT_S)
                 return True
-        return False
-
-    async def _call_database(self, call: Callable[[], Result]) -> Result:
-        try:
-            result = await self._database.call(call, CALL_TIMEOUT_S)
-        except DatabaseError as error:
+        except TimeoutError:
+            return False
+        except Exception as error:  # noqa: BLE001  as above; the worker brings over the rest
             self._tell_database(error)
-            raise
-        self._tell_database(None)
-        return result
-
-    async def _in_thread(self, thread: Executor, call: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(thread, call)
+            return False
 
     # --- What is said of it -------------------------------------------------------------------------------
 
@@ -267,9 +284,19 @@ class SessionStore:
             log.info("journal.takes_again")
         self._journal_takes = error is None
 
-    def _tell_database(self, error: DatabaseError | None) -> None:
-        if self._database_takes and error is not None:
+    def _tell_sync(self, problem: str) -> None:
+        """A power cut could take what is not synced; a crash cannot."""
+        if problem and not self._sync_problem:
+            log.error("journal.not_synced", problem=problem)
+        elif self._sync_problem and not problem:
+            log.info("journal.synced_again")
+        self._sync_problem = problem
+
+    def _tell_database(self, error: Exception | None) -> None:
+        if self._database_takes and isinstance(error, DatabaseError | JournalError):
             log.warning("database.away", problem=str(error))
+        elif self._database_takes and error is not None:
+            log.error("store.write_failed", exc_info=error)
         elif not self._database_takes and error is None:
             log.info("database.back")
         self._database_takes = error is None

@@ -5,7 +5,7 @@ Every function takes a connection, so that its caller decides what belongs into 
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +15,8 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    Table,
+    case,
     func,
     insert,
     literal,
@@ -52,6 +54,8 @@ __all__ = [
     "placement",
     "register",
     "settle",
+    "settle_orphans",
+    "space_of",
     "sweep_candidates",
     "touch",
 ]
@@ -62,6 +66,10 @@ ENDED_FOR_GOOD = frozenset({"duration", "participants", "host", "api"})
 ENDED_FOR_NOW = frozenset({"idle"})  # the same room may begin another session
 RECONNECT = timedelta(seconds=60)  # a room with a new SID goes on with its session within that time
 CLOCK_SKEW = timedelta(seconds=5)  # the clocks of two of our machines are not further apart
+# What an agent had not turned into a final when it died was not longer: an utterance takes 28 s at most. A
+# longer silence before was heard.
+IN_FLIGHT = timedelta(seconds=30)
+OPEN = (SessionStatus.CREATED, SessionStatus.LIVE)
 LIVE_AGAIN = {"status": SessionStatus.LIVE, "ended_at": None, "ended_by": ""}
 ENVELOPE = {"v", "kind"}  # what a record has and a row has not
 BEGINNING = Position(1, 0)  # of a journal
@@ -103,7 +111,6 @@ class Lost:
     """A session that nobody has heard of since `heard_at`."""
 
     id: str
-    space_id: str
     room: str
     sids: tuple[str, ...]
     heard_at: datetime
@@ -160,11 +167,11 @@ def begin(
     )
     next_seq = 1
     if known is None or known.ended_by in ENDED_FOR_NOW:
-        _create(connection, begun, at)
+        _create(connection, begun, SessionStatus.CREATED, at)
     else:
         begun, next_seq = _continue(connection, known, begun, at)
     _add_sid(connection, begun.session, begun, at)
-    _add_epoch(connection, begun, Placement(begun.session, space, begun.epoch, worker), at)
+    _add_epoch(connection, begun, Placement(begun.session, space, begun.epoch, worker))
     return Opening(begun, next_seq, _room_config(connection, space, room))
 
 
@@ -176,55 +183,96 @@ def register(connection: Connection, begun: Begun) -> Placement:
     database knows may have ended while the database was away.
     """
     _lock_room(connection, begun.space, begun.room)
-    if (placed := placement(connection, begun.session, begun.epoch)) is not None:
+    if (placed := placement(connection, begun.space, begun.session, begun.epoch)) is not None:
         return placed
-    began_at = begun.started_at + timedelta(milliseconds=begun.offset_ms)
-    target = _own(connection, begun) or _merged(connection, begun, began_at)
+    at, began_at = database_time(connection), _began_at(begun)
+    target = _own(connection, begun) or _merged(connection, begun, at)
     if target is None:
-        _create(connection, begun, began_at)
+        # Nobody was heard in the future, whatever time it is on a worker.
+        _create(connection, begun, SessionStatus.LIVE, min(began_at, at))
         placed = Placement(begun.session, begun.space, begun.epoch, begun.worker)
     else:
         placed = Placement(
             target.id,
             begun.space,
-            _free_epoch(connection, target.id, begun.epoch),
+            _free_epoch(connection, target, begun.epoch),
             begun.worker,
             # A worker whose clock is a little behind did not begin before the session did.
             shift_ms=max(_ms(begun.started_at - target.started_at), 0),
         )
         _follow(connection, target, placed.epoch, began_at)
+        if begun.is_provisional:
+            _add_away(connection, target, placed.epoch, placed.shift_ms + begun.offset_ms)
     _add_sid(connection, placed.session_id, begun, began_at)
-    _add_epoch(connection, begun, placed, began_at)
+    _add_epoch(connection, begun, placed)
     return placed
 
 
-def placement(connection: Connection, published_as: str, epoch: int) -> Placement | None:
+def placement(connection: Connection, space: str, published_as: str, epoch: int) -> Placement | None:
     """Where the records of this journal belong, if it was registered."""
-    row = connection.execute(
-        select(EPOCH).where(EPOCH.c.published_as == published_as, EPOCH.c.published_epoch == epoch)
-    ).one_or_none()
+    row = connection.execute(select(EPOCH).where(*_published(space, published_as, epoch))).one_or_none()
     if row is None:
         return None
     watermark = Position(row.journal_segment, row.journal_offset_bytes)
     return Placement(row.session_id, row.space_id, row.epoch, row.worker, row.shift_ms, watermark)
 
 
-def touch(connection: Connection, session_id: str) -> None:
-    """Its agent gave a sign of life. A session that was taken for lost is live again."""
+def space_of(connection: Connection, published_as: str, epoch: int) -> str | None:
+    """The space of a journal on this machine that has lost its beginning, if it was registered."""
+    space: str | None = connection.execute(
+        select(EPOCH.c.space_id).where(EPOCH.c.published_as == published_as, EPOCH.c.published_epoch == epoch)
+    ).scalar_one_or_none()
+    return space
+
+
+def touch(connection: Connection, space: str, session_id: str) -> None:
+    """Its agent gave a sign of life. A session that was just created, or taken for lost, is live."""
     connection.execute(
         update(SESSION)
-        .where(SESSION.c.id == session_id, _is_open())
+        .where(*_is(space, session_id), _is_open())
         .values(heard_at=_clock(connection), **LIVE_AGAIN)
     )
 
 
-def settle(connection: Connection, published_as: str, epoch: int) -> None:
+def settle(connection: Connection, space: str, published_as: str, epoch: int) -> None:
     """Nothing more comes from this agent: it is gone, and its journal is in the database."""
     connection.execute(
-        update(EPOCH)
-        .where(EPOCH.c.published_as == published_as, EPOCH.c.published_epoch == epoch)
-        .values(settled_at=_clock(connection))
+        update(EPOCH).where(*_published(space, published_as, epoch)).values(settled_at=_clock(connection))
     )
+
+
+def settle_orphans(
+    connection: Connection, worker: str, journals: Collection[tuple[str, int]], older_than_s: float
+) -> int:
+    """Settle what agents of a worker led, in all spaces, and left nothing of to bring over; tells how many.
+
+    An agent may have had no journal, or the database may have begun a session for one that had given up.
+
+    Args:
+        journals: What can still be brought over, by the session and epoch that it is published as. Looked at
+            before this.
+        older_than_s: An agent that began within that time may still make its journal, and one that leads a
+            session that was heard of within it may live without one.
+    """
+    before = database_time(connection) - timedelta(seconds=older_than_s)
+    unsettled = connection.execute(
+        select(EPOCH.c.space_id, EPOCH.c.published_as, EPOCH.c.published_epoch)
+        .join_from(EPOCH, SESSION, SESSION.c.id == EPOCH.c.session_id)
+        .where(
+            EPOCH.c.worker == worker,
+            EPOCH.c.settled_at.is_(None),
+            EPOCH.c.began_at < before,
+            or_(
+                SESSION.c.status.not_in(OPEN),
+                SESSION.c.epoch != EPOCH.c.epoch,
+                SESSION.c.heard_at < before,
+            ),
+        )
+    ).all()
+    orphans = [row for row in unsettled if (row.published_as, row.published_epoch) not in journals]
+    for orphan in orphans:
+        settle(connection, orphan.space_id, orphan.published_as, orphan.published_epoch)
+    return len(orphans)
 
 
 def end(
@@ -239,12 +287,15 @@ def end(
     """End a session that has not ended yet, or is only taken for lost; tells whether this ended it.
 
     Args:
+        at: When; where that is before its beginning, by somebody's wrong clock, it ended as it began.
         epoch: Who says so: nobody believes an agent that has a successor.
     """
+    told_at = literal(at, UtcDateTime())
+    ended_at = case((SESSION.c.started_at > told_at, SESSION.c.started_at), else_=told_at)
     ending = (
         update(SESSION)
-        .where(SESSION.c.space_id == space, SESSION.c.id == session_id, _is_open())
-        .values(status=SessionStatus.ENDED, ended_at=at, ended_by=reason)
+        .where(*_is(space, session_id), _is_open())
+        .values(status=SessionStatus.ENDED, ended_at=ended_at, ended_by=reason)
     )
     if epoch is not None:
         ending = ending.where(SESSION.c.epoch == epoch)
@@ -252,23 +303,23 @@ def end(
 
 
 def sweep_candidates(connection: Connection, lost_after_s: float) -> list[Lost]:
-    """The live sessions of all spaces that nobody has heard of for so long, the longest first."""
+    """The open sessions of all spaces that nobody has heard of for so long, the longest first."""
     heard_before = database_time(connection) - timedelta(seconds=lost_after_s)
     rows = connection.execute(
-        select(SESSION.c.id, SESSION.c.space_id, SESSION.c.room, SESSION.c.heard_at, SID.c.sid)
+        select(SESSION.c.id, SESSION.c.room, SESSION.c.heard_at, SID.c.sid)
         .join_from(SESSION, SID, SID.c.session_id == SESSION.c.id, isouter=True)
-        .where(SESSION.c.status == SessionStatus.LIVE, SESSION.c.heard_at < heard_before)
+        .where(SESSION.c.status.in_(OPEN), SESSION.c.heard_at < heard_before)
         .order_by(SESSION.c.heard_at, SESSION.c.id, SID.c.since)
     ).all()
     sids: dict[str, list[str]] = {}
     for row in rows:
         sids.setdefault(row.id, []).extend([row.sid] if row.sid else [])
     lost = {row.id: row for row in rows}.values()
-    return [Lost(row.id, row.space_id, row.room, tuple(sids[row.id]), row.heard_at) for row in lost]
+    return [Lost(row.id, row.room, tuple(sids[row.id]), row.heard_at) for row in lost]
 
 
 def end_lost(connection: Connection, session_id: str, heard_before: datetime) -> bool:
-    """End a live session that was not heard of after `heard_before`; tells whether this ended it.
+    """End an open session that was not heard of after `heard_before`; tells whether this ended it.
 
     It ended when it was last heard of, or with the last of what is known of it.
     """
@@ -276,14 +327,13 @@ def end_lost(connection: Connection, session_id: str, heard_before: datetime) ->
         connection,
         select(SESSION).where(
             SESSION.c.id == session_id,
-            SESSION.c.status == SessionStatus.LIVE,
+            SESSION.c.status.in_(OPEN),
             SESSION.c.heard_at <= heard_before,
         ),
     )
     if found is None:
         return False
-    last_ms, _ = _extent(connection, session_id)
-    ended_at = max(found.heard_at, found.started_at + timedelta(milliseconds=last_ms))
+    ended_at = max(found.heard_at, found.started_at + timedelta(milliseconds=_extent_ms(connection, found)))
     end(connection, found.space_id, session_id, AGENT_LOST, ended_at)
     _audit(connection, found.space_id, "session.lost", session_id, heard_at=found.heard_at.isoformat())
     return True
@@ -305,9 +355,23 @@ def _lock_room(connection: Connection, space: str, room: str) -> None:
 
 
 def _is_open() -> ColumnElement[bool]:
-    return or_(
-        SESSION.c.status.in_((SessionStatus.CREATED, SessionStatus.LIVE)), SESSION.c.ended_by == AGENT_LOST
+    return or_(SESSION.c.status.in_(OPEN), SESSION.c.ended_by == AGENT_LOST)
+
+
+def _is(space: str, session_id: str) -> tuple[ColumnElement[bool], ...]:
+    return SESSION.c.space_id == space, SESSION.c.id == session_id
+
+
+def _published(space: str, published_as: str, epoch: int) -> tuple[ColumnElement[bool], ...]:
+    return (
+        EPOCH.c.space_id == space,
+        EPOCH.c.published_as == published_as,
+        EPOCH.c.published_epoch == epoch,
     )
+
+
+def _belongs(table: Table, session: Row[Any]) -> tuple[ColumnElement[bool], ...]:
+    return table.c.space_id == session.space_id, table.c.session_id == session.id
 
 
 def _locked(connection: Connection, query: Select[Any]) -> Row[Any] | None:
@@ -316,6 +380,7 @@ def _locked(connection: Connection, query: Select[Any]) -> Row[Any] | None:
 
 
 def newest_of_sid(space: str, room_sid: str) -> Select[Any]:
+    """The query for the session that began last among those of a LiveKit room."""
     return (
         select(SESSION)
         .join_from(SID, SESSION, SESSION.c.id == SID.c.session_id)
@@ -331,7 +396,7 @@ def _reconnecting(space: str, room: str, at: datetime) -> Select[Any]:
         .where(
             SESSION.c.space_id == space,
             SESSION.c.room == room,
-            SESSION.c.status == SessionStatus.LIVE,
+            SESSION.c.status.in_(OPEN),
             SESSION.c.heard_at > at - RECONNECT,
         )
         .order_by(SESSION.c.started_at.desc(), SESSION.c.id.desc())
@@ -339,8 +404,13 @@ def _reconnecting(space: str, room: str, at: datetime) -> Select[Any]:
     )
 
 
-def _create(connection: Connection, begun: Begun, heard_at: datetime, merged_into: str | None = None) -> None:
-    status = SessionStatus.LIVE if merged_into is None else SessionStatus.MERGED
+def _create(
+    connection: Connection,
+    begun: Begun,
+    status: SessionStatus,
+    heard_at: datetime,
+    merged_into: str | None = None,
+) -> None:
     connection.execute(
         insert(SESSION).values(
             id=begun.session,
@@ -359,58 +429,87 @@ def _create(connection: Connection, begun: Begun, heard_at: datetime, merged_int
 
 def _continue(connection: Connection, known: Row[Any], begun: Begun, at: datetime) -> tuple[Begun, int]:
     """Lead a known session on: what was begun, and the next `seq`."""
-    last_ms, last_seq = _extent(connection, known.id)
     # Clocks may jump back, session time does not.
-    offset_ms = max(_ms(at - known.started_at), last_ms)
-    silent_ms = max(_ms(known.heard_at - known.started_at), last_ms)
-    epoch = _last_epoch(connection, known.id) + 1
-    connection.execute(
-        update(SESSION).where(SESSION.c.id == known.id).values(epoch=epoch, heard_at=at, **LIVE_AGAIN)
+    offset_ms = max(
+        _ms(at - known.started_at), _extent_ms(connection, known), _last_offset_ms(connection, known)
     )
-    if silent_ms < offset_ms:
-        away = Gap(start_ms=silent_ms, end_ms=offset_ms, reason=AGENT_AWAY)
+    epoch = _last_epoch(connection, known) + 1
+    _, last_seq = _said(connection, known)
+    _add_away(connection, known, epoch, offset_ms)
+    connection.execute(
+        update(SESSION)
+        .where(*_is(known.space_id, known.id))
+        .values(epoch=epoch, heard_at=at, **(LIVE_AGAIN if known.status == SessionStatus.ENDED else {}))
+    )
+    told = {"session": known.id, "epoch": epoch, "started_at": known.started_at, "offset_ms": offset_ms}
+    return begun.model_copy(update=told), last_seq + 1
+
+
+def _add_away(connection: Connection, known: Row[Any], epoch: int, until_ms: int) -> None:
+    """Say what was not heard, or not turned into text, before this epoch began at `until_ms`.
+
+    What somebody was saying when the agent before it died is neither in a final nor after its last sign of
+    life. An agent that ended the session had given out all that it heard.
+    """
+    has_ended = known.status == SessionStatus.ENDED and known.ended_by != AGENT_LOST
+    heard_until = known.ended_at if has_ended else known.heard_at - IN_FLIGHT
+    said_ms, _ = _said(connection, known)
+    since_ms = max(said_ms, _last_offset_ms(connection, known), _ms(heard_until - known.started_at))
+    if since_ms < until_ms:
+        away = Gap(start_ms=since_ms, end_ms=until_ms, reason=AGENT_AWAY)
         connection.execute(
             insert(GAP).values(
                 session_id=known.id, space_id=known.space_id, epoch=epoch, **away.model_dump(exclude=ENVELOPE)
             )
         )
-    told = {"session": known.id, "epoch": epoch, "started_at": known.started_at, "offset_ms": offset_ms}
-    return begun.model_copy(update=told), last_seq + 1
 
 
-def _extent(connection: Connection, session_id: str) -> tuple[int, int]:
-    """Until when something is known of a session, in ms, and the highest `seq` in it."""
-    finals_ms, last_seq = connection.execute(
-        select(func.max(UTTERANCE.c.end_ms), func.max(UTTERANCE.c.seq)).where(
-            UTTERANCE.c.session_id == session_id
-        )
+def _said(connection: Connection, session: Row[Any]) -> tuple[int, int]:
+    """Until when there are finals of a session, in ms, and the highest `seq` in it."""
+    last_ms, last_seq = connection.execute(
+        select(func.max(UTTERANCE.c.end_ms), func.max(UTTERANCE.c.seq)).where(*_belongs(UTTERANCE, session))
     ).one()
+    return last_ms or 0, last_seq or 0
+
+
+def _last_offset_ms(connection: Connection, session: Row[Any]) -> int:
+    """When its newest agent began to lead a session, in session time."""
+    began_at = connection.execute(
+        select(func.max(EPOCH.c.began_at, type_=UtcDateTime())).where(*_belongs(EPOCH, session))
+    ).scalar_one()
+    return max(_ms(began_at - session.started_at), 0) if began_at is not None else 0
+
+
+def _extent_ms(connection: Connection, session: Row[Any]) -> int:
+    """Until when something is known of a session."""
     stems_ms = connection.execute(
         select(func.max(STEM.c.start_ms + func.coalesce(STEM.c.duration_ms, 0))).where(
-            STEM.c.session_id == session_id
+            *_belongs(STEM, session)
         )
     ).scalar_one()
-    return max(finals_ms or 0, stems_ms or 0), last_seq or 0
+    said_ms, _ = _said(connection, session)
+    return max(said_ms, stems_ms or 0)
 
 
 def _own(connection: Connection, begun: Begun) -> Row[Any] | None:
     """The session that a journal's own id means: what it was merged into, where it was."""
-    query = select(SESSION).where(SESSION.c.space_id == begun.space)
-    known = connection.execute(query.where(SESSION.c.id == begun.session)).one_or_none()
+    known = connection.execute(select(SESSION).where(*_is(begun.space, begun.session))).one_or_none()
     if known is None or known.merged_into is None:
         return known
-    return connection.execute(query.where(SESSION.c.id == known.merged_into)).one()
+    return connection.execute(select(SESSION).where(*_is(begun.space, known.merged_into))).one()
 
 
-def _merged(connection: Connection, begun: Begun, began_at: datetime) -> Row[Any] | None:
+def _merged(connection: Connection, begun: Begun, at: datetime) -> Row[Any] | None:
     """Make a session that began without the database a part of the one that its SID has, if there is one."""
     target = _locked(connection, newest_of_sid(begun.space, begun.room_sid))
-    # What came first cannot be placed in session time, which has nothing before its 0.
-    if target is None or began_at + CLOCK_SKEW < target.started_at:
+    began_at = _began_at(begun)
+    # What came first cannot be placed in session time, which has nothing before its 0; nor can what has not
+    # come yet, since its worker's clock is wrong.
+    if target is None or not target.started_at - CLOCK_SKEW <= began_at <= at + CLOCK_SKEW:
         return None
     if _was_over(target, began_at) and target.ended_by in ENDED_FOR_GOOD | ENDED_FOR_NOW:
         return None
-    _create(connection, begun, began_at, merged_into=target.id)
+    _create(connection, begun, SessionStatus.MERGED, began_at, merged_into=target.id)
     _audit(connection, begun.space, "session.merged", begun.session, into=target.id)
     return target
 
@@ -418,14 +517,14 @@ def _merged(connection: Connection, begun: Begun, began_at: datetime) -> Row[Any
 def _follow(connection: Connection, target: Row[Any], epoch: int, began_at: datetime) -> None:
     """Say that this epoch leads the session, if none began later."""
     newest = connection.execute(
-        select(func.max(EPOCH.c.began_at, type_=UtcDateTime())).where(EPOCH.c.session_id == target.id)
+        select(func.max(EPOCH.c.began_at, type_=UtcDateTime())).where(*_belongs(EPOCH, target))
     ).scalar_one()
     if newest is not None and began_at < newest:
         return
     again = LIVE_AGAIN if _was_over(target, began_at) else {}
     connection.execute(
         update(SESSION)
-        .where(SESSION.c.id == target.id)
+        .where(*_is(target.space_id, target.id))
         .values(epoch=max(target.epoch, epoch), heard_at=max(target.heard_at, began_at), **again)
     )
 
@@ -434,28 +533,30 @@ def _was_over(target: Row[Any], at: datetime) -> bool:
     return bool(target.status == SessionStatus.ENDED and target.ended_at <= at)
 
 
-def _last_epoch(connection: Connection, session_id: str) -> int:
+def _last_epoch(connection: Connection, session: Row[Any]) -> int:
     # Not the session's own column: one that was registered late does not lead.
-    last = select(func.max(EPOCH.c.epoch)).where(EPOCH.c.session_id == session_id)
+    last = select(func.max(EPOCH.c.epoch)).where(*_belongs(EPOCH, session))
     return connection.execute(last).scalar_one() or 0
 
 
-def _free_epoch(connection: Connection, session_id: str, wanted: int) -> int:
-    taken = select(EPOCH.c.epoch).where(EPOCH.c.session_id == session_id, EPOCH.c.epoch == wanted)
+def _free_epoch(connection: Connection, session: Row[Any], wanted: int) -> int:
+    taken = select(EPOCH.c.epoch).where(*_belongs(EPOCH, session), EPOCH.c.epoch == wanted)
     if connection.execute(taken).one_or_none() is None:
         return wanted
-    return _last_epoch(connection, session_id) + 1
+    return _last_epoch(connection, session) + 1
 
 
 def _add_sid(connection: Connection, session_id: str, begun: Begun, since: datetime) -> None:
-    known = select(SID.c.sid).where(SID.c.session_id == session_id, SID.c.sid == begun.room_sid)
+    known = select(SID.c.sid).where(
+        SID.c.space_id == begun.space, SID.c.session_id == session_id, SID.c.sid == begun.room_sid
+    )
     if connection.execute(known).one_or_none() is None:
         connection.execute(
             insert(SID).values(session_id=session_id, sid=begun.room_sid, space_id=begun.space, since=since)
         )
 
 
-def _add_epoch(connection: Connection, begun: Begun, placed: Placement, began_at: datetime) -> None:
+def _add_epoch(connection: Connection, begun: Begun, placed: Placement) -> None:
     connection.execute(
         insert(EPOCH).values(
             published_as=begun.session,
@@ -465,7 +566,7 @@ def _add_epoch(connection: Connection, begun: Begun, placed: Placement, began_at
             space_id=begun.space,
             agent=begun.agent,
             worker=begun.worker,
-            began_at=began_at,
+            began_at=_began_at(begun),
             shift_ms=placed.shift_ms,
             journal_segment=placed.watermark.segment,
             journal_offset_bytes=placed.watermark.offset_bytes,
@@ -492,6 +593,10 @@ def _audit(connection: Connection, space: str, action: str, subject: str, **deta
             detail=detail,
         )
     )
+
+
+def _began_at(begun: Begun) -> datetime:
+    return begun.started_at + timedelta(milliseconds=begun.offset_ms)
 
 
 def _ms(duration: timedelta) -> int:

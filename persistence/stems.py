@@ -1,6 +1,5 @@
 """Segments of audio whose end was never told, because their job died."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, update
@@ -14,6 +13,7 @@ __all__ = ["OpenStem", "close_stem", "open_stems"]
 class OpenStem:
     """A segment without an end. `path` is relative to the folder of all stems."""
 
+    space_id: str
     session_id: str
     epoch: int
     track: str
@@ -21,29 +21,21 @@ class OpenStem:
     path: str
 
 
-def open_stems(
-    connection: Connection, worker: str, live: Collection[tuple[str, int]], *, limit: int
-) -> list[OpenStem]:
-    """The open segments on a worker's disk that nobody writes any more.
+def open_stems(connection: Connection, worker: str, *, limit: int) -> list[OpenStem]:
+    """The open segments on a worker's disk, of all spaces, whose agents are known to be gone.
 
     Args:
         worker: Whose disk.
-        live: The journals that are being written, by the session and epoch that they are published as.
         limit: At most so many.
     """
-    of_stem = [STEM.c[name] for name in OpenStem.__slots__]
     query = (
-        select(*of_stem, EPOCH.c.published_as, EPOCH.c.published_epoch)
+        select(*(STEM.c[name] for name in OpenStem.__slots__))
         .join_from(STEM, EPOCH, (EPOCH.c.session_id == STEM.c.session_id) & (EPOCH.c.epoch == STEM.c.epoch))
-        .where(STEM.c.worker == worker, STEM.c.duration_ms.is_(None))
+        .where(STEM.c.worker == worker, STEM.c.duration_ms.is_(None), EPOCH.c.settled_at.is_not(None))
         .order_by(STEM.c.session_id, STEM.c.epoch, STEM.c.track, STEM.c.number)
+        .limit(limit)
     )
-    dead = (
-        OpenStem(row.session_id, row.epoch, row.track, row.number, row.path)
-        for row in connection.execute(query)
-        if (row.published_as, row.published_epoch) not in live
-    )
-    return [stem for stem, _ in zip(dead, range(limit), strict=False)]
+    return [OpenStem(*row) for row in connection.execute(query)]
 
 
 def close_stem(
@@ -53,6 +45,7 @@ def close_stem(
     connection.execute(
         update(STEM)
         .where(
+            STEM.c.space_id == stem.space_id,
             STEM.c.session_id == stem.session_id,
             STEM.c.epoch == stem.epoch,
             STEM.c.track == stem.track,

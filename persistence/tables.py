@@ -142,7 +142,15 @@ class SessionEpoch(SQLModel, table=True):
     """
 
     __tablename__ = "session_epoch"
-    __table_args__ = (Index("session_epoch_by_session", "session_id", "epoch", unique=True),)
+    __table_args__ = (
+        Index("session_epoch_by_session", "session_id", "epoch", unique=True),
+        Index(
+            "session_epoch_unsettled",
+            "worker",
+            sqlite_where=text("settled_at IS NULL"),
+            postgresql_where=text("settled_at IS NULL"),
+        ),
+    )
 
     published_as: str = Field(sa_type=Key, primary_key=True)
     published_epoch: int = Field(sa_type=BigInteger, primary_key=True)

@@ -40,6 +40,10 @@ class Outbox:
             self._events.popleft()
             self.dropped += 1
 
+    def discard(self, caption_id: str) -> None:
+        """Drop the partial of a caption whose final takes another way."""
+        self._partials.pop(caption_id, None)
+
     def get(self, now_ms: int) -> Event | None:
         """The event to publish now, if there is one."""
         if self._events:

@@ -43,7 +43,7 @@ def _opened(context: typer.Context) -> Iterator["Database"]:
     from persistence.database import Database
 
     settings = load_settings(context.obj)
-    database = Database(settings.database_url)
+    database = Database.of(settings)
     try:
         yield database
     finally:

@@ -140,7 +140,7 @@ def check_database(settings: "Settings") -> Check:
     from persistence.database import Database
 
     try:
-        with closing(Database(settings.database_url)) as database:
+        with closing(Database.of(settings)) as database:
             version = schema.check(database)
     except DatabaseAwayError as error:
         problem = str(error).removeprefix("database ")

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from persistence.journal.drain import DrainReport
     from persistence.journal.folder import JournalInfo
     from persistence.position import Position
+    from persistence.records import Begun
 
 __all__ = ["Listed", "app", "list_journals", "verify_journal"]
 
-State = Literal["live", "left behind", "damaged"]
+State = Literal["live", "left behind", "damaged", "unreadable"]
 
 EXIT_FAILED = 1
 UNKNOWN = "?"
@@ -57,10 +58,10 @@ def list_(
     from persistence.journal.folder import strangers
 
     settings = load_settings(context.obj)
-    with closing(Database(settings.database_url)) as database:
+    with closing(Database.of(settings)) as database:
         listed = list_journals(settings.journal_dir, database)
     if as_json:
-        typer.echo(json.dumps([asdict(journal) for journal in listed], indent=2, ensure_ascii=False))
+        typer.echo(json.dumps([asdict(journal) for journal in listed], indent=2))
     elif listed:
         _print_table(listed)
     else:
@@ -95,7 +96,7 @@ def drain(context: typer.Context) -> None:
             status.update(f"Draining: {_summary(reports)}")
 
         try:
-            with closing(Database(settings.database_url)) as database:
+            with closing(Database.of(settings)) as database:
                 schema.check(database)
                 drain_all(settings.journal_dir, database, progress=progress)
         except DatabaseAwayError as error:
@@ -139,34 +140,29 @@ def verify(
 
 def list_journals(folder: Path, database: "Database") -> list[Listed]:
     """What there is, and what the database lacks of it where it can be reached."""
-    from agent.errors import DatabaseError
-    from persistence import sessions
     from persistence.journal.folder import journals
-    from persistence.journal.reading import start
 
     infos = journals(folder)
-    watermarks: list[Position | None]
-    try:
-        with database.read() as connection:
-            placed = [sessions.placement(connection, info.session, info.epoch) for info in infos]
-        watermarks = [
-            found.watermark if found is not None else start(info)
-            for info, found in zip(infos, placed, strict=True)
-        ]
-    except DatabaseError:
-        watermarks = [None] * len(infos)
-    return [_listed(info, watermark) for info, watermark in zip(infos, watermarks, strict=True)]
+    beginnings = [_begun(info) for info in infos]
+    watermarks = _watermarks(infos, beginnings, database)
+    return [_listed(*journal) for journal in zip(infos, beginnings, watermarks, strict=True)]
 
 
 def verify_journal(info: "JournalInfo") -> tuple[int, list[str]]:
     """How many damages a journal has, and what to tell of it."""
+    from agent.errors import JournalError
+    from persistence.journal.folder import look_at
     from persistence.journal.reading import read_segments, start
     from persistence.journal.segment import segment_name
 
     def place(position: "Position") -> str:
         return f"{info.path / segment_name(position.segment)}: byte {position.offset_bytes}"
 
-    scans = list(read_segments(info, start(info)))
+    try:
+        info = look_at(info.path) or info
+        scans = list(read_segments(info, start(info)))
+    except JournalError as error:
+        return 1, [str(error)]
     damages = [f"{place(damage.position)}: {damage.reason}" for scan in scans for damage in scan.damages]
     torn = [f"{place(scan.torn)}: the last record was never wholly written" for scan in scans if scan.torn]
     records = sum(len(scan.entries) for scan in scans)
@@ -174,21 +170,55 @@ def verify_journal(info: "JournalInfo") -> tuple[int, list[str]]:
     return len(damages), [f"{info.path.name}: {_count(records, 'record')}, {state}", *damages, *torn]
 
 
-def _listed(info: "JournalInfo", watermark: "Position | None") -> Listed:
+def _begun(info: "JournalInfo") -> "Begun | None":
+    from agent.errors import JournalError
+    from persistence.journal.reading import read_begun
+
+    try:
+        return read_begun(info)
+    except JournalError:
+        return None  # `journal verify` tells
+
+
+def _watermarks(
+    infos: "Sequence[JournalInfo]", beginnings: "Sequence[Begun | None]", database: "Database"
+) -> "list[Position | None]":
+    """Up to where the database has each journal; None where that cannot be told."""
+    from agent.errors import DatabaseError
+    from persistence import sessions
+    from persistence.journal.reading import start
+
+    found: list[Position | None] = []
+    try:
+        with database.read() as connection:
+            for info, begun in zip(infos, beginnings, strict=True):
+                if begun is None:
+                    found.append(None)
+                    continue
+                placed = sessions.placement(connection, begun.space, info.session, info.epoch)
+                found.append(placed.watermark if placed is not None else start(info))
+    except DatabaseError:
+        return [None] * len(infos)
+    return found
+
+
+def _listed(info: "JournalInfo", begun: "Begun | None", watermark: "Position | None") -> Listed:
     from datetime import timedelta
 
     from agent.captions.text import clean
     from agent.errors import JournalError
-    from persistence.journal.reading import read_begun, read_segments, start
+    from persistence.journal.reading import read_segments, start
 
-    begun = lacking = None
+    lacking = None
+    state: State = "damaged"
     try:
-        begun = read_begun(info)
+        if not info.is_damaged:
+            state = "live" if info.is_live else "left behind"
         if watermark is not None:
             scans = read_segments(info, max(watermark, start(info)))
             lacking = sum(entry.end > watermark for scan in scans for entry in scan.entries)
     except JournalError:
-        pass  # `journal verify` tells
+        state = "unreadable"  # `journal verify` tells why
     began_at = begun.started_at + timedelta(milliseconds=begun.offset_ms) if begun is not None else None
     return Listed(
         info.session,
@@ -197,7 +227,7 @@ def _listed(info: "JournalInfo", watermark: "Position | None") -> Listed:
         began_at.isoformat(timespec="seconds") if began_at is not None else None,
         info.size_bytes,
         lacking,
-        "damaged" if info.is_damaged else "live" if info.is_live else "left behind",
+        state,
     )
 
 
@@ -237,7 +267,7 @@ def _print_table(listed: Sequence[Listed]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    styles = {"live": "green", "left behind": "yellow", "damaged": "bold red"}
+    styles = {"live": "green", "left behind": "yellow", "damaged": "bold red", "unreadable": "bold red"}
     table = Table("session", "epoch", "room", "begun at", "size", "to drain", "state", box=None)
     for journal in listed:
         lacking = journal.records_to_drain

@@ -67,7 +67,7 @@ def _check_database(settings: "Settings") -> None:
     from persistence import schema
     from persistence.database import Database
 
-    with closing(Database(settings.database_url)) as database:
+    with closing(Database.of(settings)) as database:
         schema.check(database)
 
 
@@ -91,7 +91,7 @@ async def _play_and_wait(settings: "Settings", meeting: "Meeting", room: str, co
             "somebody else in it keeps it open. Ctrl-C stops waiting.",
             markup=False,
         )
-        thread = DatabaseThread(Database(settings.database_url))
+        thread = DatabaseThread(Database.of(settings))
         try:
             with console.status("Waiting"):
                 return await _until_ended(thread, rooms, room, room_sid, console)

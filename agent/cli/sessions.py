@@ -92,7 +92,7 @@ def reading(context: typer.Context) -> "Iterator[Connection]":
     from persistence import schema
     from persistence.database import Database
 
-    with closing(Database(load_settings(context.obj).database_url)) as database:
+    with closing(Database.of(load_settings(context.obj))) as database:
         schema.check(database)
         with database.read() as connection:
             yield connection

@@ -17,7 +17,7 @@ from persistence.records import Final
 
 __all__ = ["Announcer", "SessionIdentity"]
 
-RETRY_MS = 1_000  # a disk or a database that was away may be back
+RETRY_S = 1.0  # a disk or a database that was away may be back
 MAX_UNKEPT = 1_000  # more than an hour of one speaker; older ones stay what viewers see them as, partials
 
 
@@ -40,7 +40,7 @@ class Announcer:
     """The one way out of a session.
 
     A final is kept before it is published, and gets the next `seq` then. One that cannot be kept goes out as
-    a partial, and becomes final when it can.
+    a partial, and becomes final when it can. Partials and state never wait for that.
     """
 
     def __init__(
@@ -58,9 +58,11 @@ class Announcer:
         self._utc_now = utc_now
         self._outbox = Outbox(partials_per_s)
         self._filled = asyncio.Event()
-        self._emptied = asyncio.Event()
-        self._unkept: deque[Event] = deque()
-        self._retry_ms = 0
+        self._finals: deque[Event] = deque()  # that are not kept yet
+        self._finals_filled = asyncio.Event()
+        self._is_stuck = False
+        self._all_out = asyncio.Event()
+        self._publishing = asyncio.Lock()
         self._next_seq = identity.first_seq
         self._given_up = 0
 
@@ -72,7 +74,7 @@ class Announcer:
     @property
     def unkept(self) -> int:
         """Finals that are partials to this day, because nothing could keep them."""
-        return len(self._unkept) + self._given_up
+        return len(self._finals) + self._given_up
 
     @property
     def dropped(self) -> int:
@@ -81,81 +83,94 @@ class Announcer:
 
     def caption(self, caption: Caption, heard_at: datetime) -> None:
         """Announce a caption that the engine gave at `heard_at`."""
-        self._put("caption", caption_body(caption), heard_at, caption)
+        event = self._event("caption", caption_body(caption), heard_at, caption)
+        if not caption.is_final:
+            self._put(event)
+            return
+        self._outbox.discard(caption.id)
+        self._finals.append(event)
+        if len(self._finals) > MAX_UNKEPT:
+            self._finals.popleft()
+            self._given_up += 1
+        if self._is_stuck:
+            self._put(_as_partial(event))
+        self._all_out.clear()
+        self._finals_filled.set()
 
     def state(self, body: Mapping[str, Any]) -> None:
         """Announce how the session is doing."""
-        self._put("state", body, self._utc_now())
+        self._put(self._event("state", body, self._utc_now()))
 
     def notice(self, body: Mapping[str, Any]) -> None:
         """Tell the people in the room something, in a sentence."""
-        self._put("notice", body, self._utc_now())
+        self._put(self._event("notice", body, self._utc_now()))
 
     async def run(self) -> None:
         """Publish for ever, one event at a time."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._publish_finals(), name="session.publish_finals")
+            tasks.create_task(self._publish_rest(), name="session.publish_rest")
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until everything is published; whether that was so within the time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._all_out.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _publish_finals(self) -> None:
+        while True:
+            await self._finals_filled.wait()
+            event = self._finals[0]
+            assert event.caption is not None
+            if self._is_stuck:
+                # Viewers have seen its revision as a partial.
+                event = _with_caption(event, replace(event.caption, revision=event.caption.revision + 1))
+            assert event.caption is not None
+            if not await self._store.keep(self._final(event.caption, event.at)):
+                self._say_stuck()
+                await asyncio.sleep(RETRY_S)
+                continue
+            self._finals.popleft()
+            self._outbox.discard(event.caption.id)
+            event, self._next_seq = replace(event, seq=self._next_seq), self._next_seq + 1
+            await self._publish(event)
+            if not self._finals:
+                self._is_stuck = False
+                self._finals_filled.clear()
+                self._settle()
+
+    async def _publish_rest(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             now_ms = round(loop.time() * 1000)
-            if self._unkept and now_ms >= self._retry_ms:
-                await self._keep_rest()
-                continue
             if (event := self._outbox.get(now_ms)) is not None:
-                await self._publisher.publish(await self._settled(event))
+                await self._publish(event)
                 continue
+            self._settle()
             due_ms = self._outbox.due_ms()
-            if due_ms is None:
-                self._emptied.set()
-            if self._unkept and (due_ms is None or self._retry_ms < due_ms):
-                due_ms = self._retry_ms
             self._filled.clear()
             wait_s = None if due_ms is None else max(due_ms - now_ms, 0) / 1000
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._filled.wait()
 
-    async def drain(self, timeout_s: float) -> bool:
-        """Wait until everything is published; whether that was so within the time."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._emptied.wait()
-        except TimeoutError:
-            return False
-        return True
+    def _say_stuck(self) -> None:
+        """Show what waits as partials, unless viewers see it already."""
+        if not self._is_stuck:
+            self._is_stuck = True
+            for event in self._finals:
+                self._put(_as_partial(event))
 
-    async def _settled(self, event: Event) -> Event:
-        """An event as viewers may see it: a final that is not kept yet is a partial, and has no number."""
-        if event.caption is None or not event.caption.is_final:
-            return event
-        if not self._unkept:  # else those before it come first
-            if await self._store.keep(self._final(event.caption, event.at)):
-                return self._numbered(event)
-            self._retry_later()
-        self._unkept.append(event)
-        if len(self._unkept) > MAX_UNKEPT:
-            self._unkept.popleft()
-            self._given_up += 1
-        return _with_caption(event, replace(event.caption, is_final=False))
+    async def _publish(self, event: Event) -> None:
+        async with self._publishing:
+            await self._publisher.publish(event)
 
-    async def _keep_rest(self) -> None:
-        """Make finals of those that could not be kept before, as far as that works now."""
-        while self._unkept:
-            event = self._unkept[0]
-            assert event.caption is not None
-            # Viewers have seen its revision as a partial.
-            caption = replace(event.caption, revision=event.caption.revision + 1)
-            if not await self._store.keep(self._final(caption, event.at)):
-                self._retry_later()
-                return
-            self._unkept.popleft()
-            await self._publisher.publish(self._numbered(_with_caption(event, caption)))
-
-    def _retry_later(self) -> None:
-        # From now: a try may have taken seconds, after which the others have their turn.
-        self._retry_ms = round(asyncio.get_running_loop().time() * 1000) + RETRY_MS
-
-    def _numbered(self, event: Event) -> Event:
-        seq, self._next_seq = self._next_seq, self._next_seq + 1
-        return replace(event, seq=seq)
+    def _settle(self) -> None:
+        if not self._finals and self._outbox.is_empty:
+            self._all_out.set()
 
     def _final(self, caption: Caption, at: datetime) -> Final:
         return Final(
@@ -173,11 +188,20 @@ class Announcer:
             at=at,
         )
 
-    def _put(self, kind: str, body: Mapping[str, Any], at: datetime, caption: Caption | None = None) -> None:
-        who = self._identity
-        self._outbox.put(Event(who.session, who.epoch, kind, at, body, None, caption))
-        self._emptied.clear()
+    def _event(
+        self, kind: str, body: Mapping[str, Any], at: datetime, caption: Caption | None = None
+    ) -> Event:
+        return Event(self._identity.session, self._identity.epoch, kind, at, body, None, caption)
+
+    def _put(self, event: Event) -> None:
+        self._outbox.put(event)
+        self._all_out.clear()
         self._filled.set()
+
+
+def _as_partial(event: Event) -> Event:
+    assert event.caption is not None
+    return _with_caption(event, replace(event.caption, is_final=False))
 
 
 def _with_caption(event: Event, caption: Caption) -> Event:

@@ -45,11 +45,13 @@ log = structlog.get_logger(__name__)
 
 STATE_INTERVAL_S = 10.0
 STATE_POLL_S = 0.25  # a change is told within that; a failed recording within a second
+LONGEST_UTTERANCE_MS = 30_000  # engines give a final at least so often while somebody speaks
 USAGE_INTERVAL_S = 30.0  # what a crash may leave out of a bill
 MEASURED = {"coverage", "lag_ms"}  # of a state: no reason to announce it
 FLUSH_AFTER_S = 0.5  # without any audio an engine would wait for ever for the silence that ends an utterance
 FINISH_TIMEOUT_S = 15.0  # for the last finals; a local engine on a busy machine takes seconds
-DRAIN_TIMEOUT_S = 5.0  # for what is still to be published then
+DRAIN_TIMEOUT_S = 4.0  # for what is still to be published then
+GOODBYE_TIMEOUT_S = 1.0
 
 # After these, and after a limit, nobody will go on with the session.
 ROOM_IS_OVER = {"room_closed", "room_deleted", "recording_over"}
@@ -61,7 +63,8 @@ class SessionReport:
 
     It ended at `end_ms` of session time. `unkept` finals stayed partials, because nothing could keep them.
     `sent_ms` and `unsent_ms` are of the mix; `dropped_ms`, `moved_ms` and `trimmed_ms` are summed over all
-    tracks. `dropped_events` were never published, because nothing could be for very long.
+    tracks, and so are `recorded_ms` and `unrecorded_ms`, what the recorder wrote and what it could not.
+    `dropped_events` were never published, because nothing could be for very long.
     """
 
     ended_by: str
@@ -74,6 +77,8 @@ class SessionReport:
     dropped_ms: int
     moved_ms: int
     trimmed_ms: int
+    recorded_ms: int
+    unrecorded_ms: int
     dropped_events: int
 
 
@@ -173,10 +178,12 @@ class Session:
             await asyncio.wait((hearing, closing), timeout=FINISH_TIMEOUT_S)
             reporting.cancel()
             self._note_rest()
+            # The last words come before the goodbye.
+            is_drained = await self._announcer.drain(DRAIN_TIMEOUT_S)
             if (limit := self._limit_reached) is not None:
                 self._announcer.notice(notice_body(code=f"limit_{limit}", text=self._limits.explain(limit)))
             self._announcer.state(self._state())
-            is_drained = await self._announcer.drain(DRAIN_TIMEOUT_S)
+            is_drained &= await self._announcer.drain(GOODBYE_TIMEOUT_S)
             if not hearing.done() or not is_drained:
                 log.warning("session.cut_short", finals_done=hearing.done(), published=is_drained)
             for task in (hearing, closing, publishing):
@@ -267,7 +274,7 @@ class Session:
             self._store.note(record)
 
     def _note_usage(self) -> None:
-        self._note(*self._usage.totals(self._transcriber.sent_ms))
+        self._note(*self._usage.changes(self._transcriber.sent_ms))
 
     def _note_rest(self) -> None:
         """What is known only at the end."""
@@ -275,6 +282,10 @@ class Session:
         self._note(*self._attendance.leave_all(self._now_ms()))
         if self._engine_fault is not None:
             self._note_engine_gap()
+
+    def _lost_from_ms(self) -> int:
+        """From when on words may be lost with the engine's stream: they were sent, and have no final yet."""
+        return max(self._heard_until_ms, self._now_ms() - LONGEST_UTTERANCE_MS)
 
     def _note_engine_gap(self) -> None:
         if self._engine_down_ms < (now_ms := self._now_ms()):
@@ -292,8 +303,7 @@ class Session:
                         self._engine_fault = None
                     case EngineDown():
                         if self._engine_fault is None:
-                            # What was sent and has no final yet is lost with the engine's stream.
-                            self._engine_down_ms = self._heard_until_ms
+                            self._engine_down_ms = self._lost_from_ms()
                         self._engine_fault = heard.reason
 
     def _caption(self, heard: Heard) -> None:
@@ -386,5 +396,7 @@ class Session:
             dropped_ms=self._source.dropped_ms,
             moved_ms=self._listener.moved_ms,
             trimmed_ms=self._listener.trimmed_ms,
+            recorded_ms=self._recorder.written_ms if self._recorder else 0,
+            unrecorded_ms=self._recorder.dropped_ms if self._recorder else 0,
             dropped_events=self._announcer.dropped,
         )

@@ -17,6 +17,7 @@ class UsageMeter:
         self._speech_ms: defaultdict[str, float] = defaultdict(float)
         self._stt_ms: defaultdict[str, float] = defaultdict(float)
         self._unshared_ms: dict[str, float] = {}
+        self._told: dict[str, Usage] = {}
         self._shared_out_ms = 0
 
     def add_speech(self, identity: str, voice_ms: float) -> None:
@@ -24,8 +25,8 @@ class UsageMeter:
         self._speech_ms[identity] += voice_ms
         self._unshared_ms[identity] = self._unshared_ms.get(identity, 0.0) + voice_ms
 
-    def totals(self, sent_ms: int) -> Iterator[Usage]:
-        """What everybody has used so far.
+    def changes(self, sent_ms: int) -> Iterator[Usage]:
+        """What everybody has used so far, of whom it is more than when this was asked last.
 
         Args:
             sent_ms: What was sent to speech recognition so far, over all participants.
@@ -41,4 +42,7 @@ class UsageMeter:
         self._unshared_ms.clear()
         for identity in sorted(self._speech_ms.keys() | self._stt_ms.keys()):
             speech_ms, stt_ms = round(self._speech_ms[identity]), round(self._stt_ms[identity])
-            yield Usage(identity=identity, speech_ms=speech_ms, stt_ms=stt_ms)
+            usage = Usage(identity=identity, speech_ms=speech_ms, stt_ms=stt_ms)
+            if usage != self._told.get(identity):
+                self._told[identity] = usage
+                yield usage

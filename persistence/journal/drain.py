@@ -1,7 +1,7 @@
 """Bringing what a process left behind into the database. Everything here blocks; call it in a thread."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,6 @@ from persistence.journal.folder import (
 )
 from persistence.journal.line import Damage, Entry
 from persistence.journal.reading import read_begun, read_segments, start
-from persistence.position import Position
 from persistence.records import Begun, Failure
 
 __all__ = ["DrainReport", "drain", "drain_all", "is_there"]
@@ -43,7 +42,6 @@ class DrainReport:
         records: How many the database has taken now, `finals` among them.
         refused: How many the database refuses for ever.
         damages: What could not be read.
-        torn: Where the last line begins, if it was never wholly written.
         is_removed: Whether everything is in the database, and the journal is gone.
         problem: Why it is still there, in a sentence; empty where it is not.
     """
@@ -53,7 +51,6 @@ class DrainReport:
     finals: int = 0
     refused: int = 0
     damages: tuple[Damage, ...] = ()
-    torn: Position | None = None
     is_removed: bool = False
     problem: str = ""
 
@@ -77,13 +74,13 @@ def drain_all(
         DatabaseError: The database is away, or is none of ours; what it has not taken stays where it is.
         JournalError: The folder cannot be read.
     """
+    clean(folder)
     reports = []
-    for info in _oldest_first(folder, room):
+    for info in _oldest_first(info for info in _in_use(folder, room) if not _is_held(info)):
         try:
             report = drain(info, database)
         except JournalError as error:
             report = DrainReport(info, problem=str(error))
-            log.error("journal.not_drained", journal=info.path.name, problem=report.problem)
         if report is not None:
             reports.append(report)
             if progress is not None:
@@ -97,7 +94,7 @@ def is_there(folder: Path, room: str) -> bool:
     Raises:
         JournalError: The folder cannot be read.
     """
-    return bool(_oldest_first(folder, room))
+    return any(True for _ in _in_use(folder, room))
 
 
 def drain(info: JournalInfo, database: Database) -> DrainReport | None:
@@ -117,35 +114,45 @@ def drain(info: JournalInfo, database: Database) -> DrainReport | None:
         return _drain(ours, database) if ours is not None else None
 
 
-def _oldest_first(folder: Path, room: str | None) -> list[JournalInfo]:
-    clean(folder)
-    found = [(_begun(info), info) for info in journals(folder) if not info.is_damaged]
-    if room is not None:
-        found = [(begun, info) for begun, info in found if begun is not None and begun.room == room]
-    found.sort(key=lambda item: (item[0].started_at if item[0] else NEVER, item[1].epoch))
-    return [info for _, info in found]
+def _in_use(folder: Path, room: str | None) -> Iterator[JournalInfo]:
+    """The journals, of one room or of all, that are not kept aside."""
+    for info in journals(folder):
+        if not info.is_damaged and (room is None or ((begun := _begun(info)) and begun.room == room)):
+            yield info
+
+
+def _is_held(info: JournalInfo) -> bool:
+    try:
+        return info.is_live
+    except JournalError:
+        return False  # what is wrong with it is told when it is drained
+
+
+def _oldest_first(found: Iterable[JournalInfo]) -> list[JournalInfo]:
+    def age(info: JournalInfo) -> tuple[datetime, int]:
+        begun = _begun(info)
+        return begun.started_at if begun is not None else NEVER, info.epoch
+
+    return sorted(found, key=age)
 
 
 def _begun(info: JournalInfo) -> Begun | None:
     try:
         return read_begun(info)
     except JournalError:
-        return None  # what is wrong with it is told when it is drained
+        return None  # likewise
 
 
 def _drain(info: JournalInfo, database: Database) -> DrainReport:
-    applier = Applier(database, info.session, info.epoch, is_live=False)
-    if (begun := read_begun(info)) is not None:
-        applier.apply([begun], None)
-    with database.read() as connection:
-        placed = sessions.placement(connection, info.session, info.epoch)
-    if placed is None and info.segments:
+    if (space := _placed(info, database)) is None:
+        if not info.segments:  # it was almost removed
+            return _removed(DrainReport(info))
         lost = Damage(start(info), "nothing says which session this is")
         return _kept_aside(DrainReport(info, damages=(lost,)), None)
-    watermark = placed.watermark if placed is not None else start(info)
+    applier = Applier(database, space, info.session, info.epoch, is_live=False)
+    watermark = applier.watermark()
     drained, refused = Counter[str](), Counter[str]()
     damages: list[Damage] = []
-    torn = None
     # Damages are looked for everywhere: an earlier try may have gone past them before the database went away.
     for found in read_segments(info, min(watermark, start(info))):
         for batch in _batches([entry for entry in found.entries if entry.end > watermark]):
@@ -153,11 +160,20 @@ def _drain(info: JournalInfo, database: Database) -> DrainReport:
             refused.update(refusal.kind for refusal in applier.apply(records, batch[-1].end))
             drained.update(record.kind for record in records)
         damages += found.damages
-        torn = found.torn
     applier.settle()
     drained -= refused
-    report = DrainReport(info, drained.total(), drained["final"], refused.total(), tuple(damages), torn)
+    report = DrainReport(info, drained.total(), drained["final"], refused.total(), tuple(damages))
     return _kept_aside(report, applier) if damages or refused else _removed(report)
+
+
+def _placed(info: JournalInfo, database: Database) -> str | None:
+    """See to it that the database knows a journal; tells its space, or None where nobody can."""
+    begun = read_begun(info)
+    if begun is None:
+        with database.read() as connection:
+            return sessions.space_of(connection, info.session, info.epoch)
+    refused = Applier(database, begun.space, info.session, info.epoch, is_live=False).apply([begun], None)
+    return begun.space if not refused else None
 
 
 def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
@@ -169,9 +185,7 @@ def _removed(report: DrainReport) -> DrainReport:
     try:
         remove(info.path, info.segments)
     except JournalError as error:
-        problem = f"{error}; the database has all of it: remove it yourself"
-        log.warning("journal.not_removed", journal=info.path.name, problem=problem)
-        return replace(report, problem=problem)
+        return replace(report, problem=f"{error}; the database has all of it: remove it yourself")
     log.info("journal.drained", journal=info.path.name, records=report.records, finals=report.finals)
     return replace(report, is_removed=True)
 
@@ -179,16 +193,6 @@ def _removed(report: DrainReport) -> DrainReport:
 def _kept_aside(report: DrainReport, applier: Applier | None) -> DrainReport:
     """Tell what could not be brought over, and keep the journal where it is not drained again."""
     info = report.journal
-    for damage in report.damages:
-        log.error(
-            "journal.damaged",
-            journal=info.path.name,
-            segment=damage.position.segment,
-            offset_bytes=damage.position.offset_bytes,
-            reason=damage.reason,
-        )
-    if report.refused:
-        log.error("journal.refused", journal=info.path.name, records=report.refused)
     lacks = []
     if report.damages:
         lacks.append(f"{len(report.damages)} damaged places, the first one in {report.damages[0]}")
@@ -201,7 +205,21 @@ def _kept_aside(report: DrainReport, applier: Applier | None) -> DrainReport:
     if report.damages and applier is not None:
         applier.apply([_failure(info, problem)], None)
     set_aside(info.path)
+    _log(report)  # not before: where that fails, all of this is done again and again
     return replace(report, problem=problem)
+
+
+def _log(report: DrainReport) -> None:
+    for damage in report.damages:
+        log.error(
+            "journal.damaged",
+            journal=report.journal.path.name,
+            segment=damage.position.segment,
+            offset_bytes=damage.position.offset_bytes,
+            reason=damage.reason,
+        )
+    if report.refused:
+        log.error("journal.refused", journal=report.journal.path.name, records=report.refused)
 
 
 def _failure(info: JournalInfo, problem: str) -> Failure:

@@ -79,10 +79,20 @@ def journal_name(session: str, epoch: int) -> str:
 def journals(folder: Path) -> list[JournalInfo]:
     """All journals in a folder, by name; none where there is no folder.
 
+    One that cannot be read seems to be empty here, and keeps nobody from the others; `claim` tells why.
+
     Raises:
         JournalError: The folder cannot be read.
     """
-    return [info for name in _names(folder) if (info := look_at(folder / name)) is not None]
+    found = []
+    for path in (folder / name for name in _names(folder)):
+        if _is_journal(path):
+            try:
+                names = _names(path)
+            except JournalError:
+                names = []
+            found.append(_info(path, names))
+    return found
 
 
 def look_at(path: Path) -> JournalInfo | None:
@@ -91,32 +101,19 @@ def look_at(path: Path) -> JournalInfo | None:
     Raises:
         JournalError: It cannot be read.
     """
-    match = NAME.fullmatch(path.name)
-    if match is None or not path.is_dir():
-        return None
-    numbers = sorted(number for name in _names(path) if (number := segment_number(name)) is not None)
-    return JournalInfo(
-        path=path,
-        session=match["session"],
-        epoch=int(match["epoch"]),
-        segments=tuple(numbers),
-        size_bytes=_size_bytes(path),
-        is_damaged=match["damaged"] is not None,
-    )
+    return _info(path, _names(path)) if _is_journal(path) else None
 
 
 def strangers(folder: Path) -> list[Path]:
     """What lies there that is no journal: it is left alone."""
-    return [
-        folder / name
-        for name in _names(folder)
-        if not ((NAME.fullmatch(name) or name.startswith(NEW_PREFIX)) and (folder / name).is_dir())
-    ]
+    paths = (folder / name for name in _names(folder))
+    return [path for path in paths if not (_is_journal(path) or _is_being_made(path))]
 
 
 def size_bytes(folder: Path) -> int:
-    """What all journals of a folder take, reserved space included."""
-    return sum(_size_bytes(folder / name) for name in _names(folder))
+    """What all journals of a folder take, reserved space included, as far as they can be read."""
+    paths = (folder / name for name in _names(folder))
+    return sum(_size_bytes(path) for path in paths if _is_journal(path) or _is_being_made(path))
 
 
 @contextlib.contextmanager
@@ -139,10 +136,11 @@ def claim(info: JournalInfo) -> Iterator[JournalInfo | None]:
 
 def clean(folder: Path) -> None:
     """Remove what was left by a crash while a journal was made. It holds nothing yet."""
-    for path in (folder / name for name in _names(folder) if name.startswith(NEW_PREFIX)):
-        if path.is_dir() and (descriptor := lock(path)) is not None:
-            shutil.rmtree(path, ignore_errors=True)
-            os.close(descriptor)
+    for path in filter(_is_being_made, (folder / name for name in _names(folder))):
+        with contextlib.suppress(JournalError):  # what cannot be removed is in nobody's way
+            if (descriptor := lock(path)) is not None:
+                shutil.rmtree(path, ignore_errors=True)
+                os.close(descriptor)
 
 
 def lock(path: Path) -> int | None:
@@ -218,9 +216,32 @@ def _names(folder: Path) -> list[str]:
     return []
 
 
+def _is_journal(path: Path) -> bool:
+    return NAME.fullmatch(path.name) is not None and path.is_dir()
+
+
+def _is_being_made(path: Path) -> bool:
+    return path.name.startswith(NEW_PREFIX) and path.is_dir()
+
+
+def _info(path: Path, names: list[str]) -> JournalInfo:
+    match = NAME.fullmatch(path.name)
+    assert match is not None
+    return JournalInfo(
+        path=path,
+        session=match["session"],
+        epoch=int(match["epoch"]),
+        segments=tuple(sorted(number for name in names if (number := segment_number(name)) is not None)),
+        size_bytes=_size_bytes(path),
+        is_damaged=match["damaged"] is not None,
+    )
+
+
 def _size_bytes(path: Path) -> int:
     total = 0
-    for name in _names(path) if path.is_dir() else ():
-        with contextlib.suppress(FileNotFoundError):
-            total += (path / name).stat().st_size
+    # What was removed meanwhile takes nothing any more, and what cannot be read must not keep others out.
+    with contextlib.suppress(OSError):
+        for name in os.listdir(path):
+            with contextlib.suppress(OSError):
+                total += (path / name).stat().st_size
     return total

@@ -1,6 +1,8 @@
 """A whole journal from the disk, which nobody writes any more."""
 
+import contextlib
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from persistence.journal.disk import disk_errors
 from persistence.journal.folder import JournalInfo
@@ -11,7 +13,7 @@ from persistence.records import Begun
 
 __all__ = ["read_begun", "read_segments", "start"]
 
-HEAD_BYTES = 1 << 16  # of a segment: its first record is far shorter
+HEAD_BYTES = 1 << 16  # at most, of a segment: its first record is far shorter
 
 
 def start(info: JournalInfo) -> Position:
@@ -33,7 +35,9 @@ def read_segments(info: JournalInfo, after: Position) -> Iterator[Scan]:
         if number not in info.segments:
             yield Scan(begin, damages=[Damage(begin, "the segment is missing")])
             continue
-        found = scan(_read(info, begin), begin)
+        with _opened(info, number) as file:
+            file.seek(begin.offset_bytes)
+            found = scan(file.read(), begin)
         if found.torn and number < last:
             found.damages.append(Damage(found.torn, "the end of the segment is missing"))
             found.torn = None
@@ -48,14 +52,16 @@ def read_begun(info: JournalInfo) -> Begun | None:
     """
     for number in info.segments:
         head = Position(number, 0)
-        for entry in scan(_read(info, head, HEAD_BYTES), head).entries[:1]:
+        with _opened(info, number) as file:
+            line = file.readline(HEAD_BYTES)
+        for entry in scan(line, head).entries:
             if isinstance(entry.record, Begun):
                 return entry.record
     return None
 
 
-def _read(info: JournalInfo, begin: Position, size: int | None = None) -> bytes:
-    path = info.path / segment_name(begin.segment)
+@contextlib.contextmanager
+def _opened(info: JournalInfo, number: int) -> Iterator[BinaryIO]:
+    path = info.path / segment_name(number)
     with disk_errors(f"{path} cannot be read"), path.open("rb") as file:
-        file.seek(begin.offset_bytes)
-        return file.read(size)
+        yield file

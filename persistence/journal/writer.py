@@ -118,11 +118,6 @@ class Journal:
         """The position after the last record."""
         return self._end
 
-    @property
-    def is_short_of_space(self) -> bool:
-        """Whether it lives on what it has reserved: there is no space to reserve more."""
-        return self._is_short_of_space
-
     def append(self, records: Sequence[Record]) -> Position:
         """Write records at the end, all of them or none.
 
@@ -302,7 +297,8 @@ class Journal:
         if used_bytes > self._limits.max_bytes:
             raise JournalFullError(
                 f"journal: {self._path.parent} has reached journal.max_mb; bring the database back, "
-                "which takes what is kept there"
+                "which takes what is kept there, and move away what ends in .damaged and is never taken "
+                "(`roomscribe journal list` shows it)"
             )
         with disk_errors(f"{self._path} cannot reserve space"):
             segment.reserve(more_bytes)

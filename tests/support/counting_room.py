@@ -178,14 +178,17 @@ def says(reader: Reader, **wanted: object) -> Callable[[], bool]:
     return lambda: bool(reader.states) and wanted.items() <= reader.states[-1].items()
 
 
-async def until_kept(settings: Settings, session: str, seen: Sequence[Mapping[str, Any]]) -> None:
-    """Wait until the database has these finals as they were seen, with nothing before or between them."""
+async def until_kept(settings: Settings, session: str, finals: Iterable[Mapping[str, Any]]) -> None:
+    """Wait until the database has these finals in their order, as they were seen, and no number is missing.
+
+    It may have more: those that come after them, and one that an agent kept when it was killed.
+    """
+    seen = as_seen(finals)
 
     def are_kept() -> bool:
         kept = as_kept(finals_in_database(settings, session))
-        return kept[: len(seen)] == as_seen(seen) and [final[0] for final in kept] == list(
-            range(1, len(kept) + 1)
-        )
+        numbers = [final[0] for final in kept]
+        return [final for final in kept if final in seen] == seen and numbers == list(range(1, len(kept) + 1))
 
     await until(are_kept, what="the same finals in the database", limit_s=LIMIT_S)
 

@@ -58,6 +58,13 @@ def upgrade() -> None:
         Column("settled_at", DateTime(timezone=True)),
     )
     op.create_index("session_epoch_by_session", "session_epoch", ["session_id", "epoch"], unique=True)
+    op.create_index(
+        "session_epoch_unsettled",
+        "session_epoch",
+        ["worker"],
+        sqlite_where=text("settled_at IS NULL"),
+        postgresql_where=text("settled_at IS NULL"),
+    )
     op.create_table(
         "participant",
         Column("session_id", String, ForeignKey("session.id"), primary_key=True),

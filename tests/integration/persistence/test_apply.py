@@ -87,7 +87,7 @@ def stem(number: int = 1, **changes: Any) -> Stem:
 
 
 def new_applier(database: Database, record: Begun, *, is_live: bool = True) -> Applier:
-    applier = Applier(database, record.session, record.epoch, is_live=is_live)
+    applier = Applier(database, record.space, record.session, record.epoch, is_live=is_live)
     assert applier.apply([record], None) == []
     return applier
 
@@ -214,7 +214,7 @@ def test_only_a_live_job_gives_signs_of_life(database: Database) -> None:
     new_applier(database, record, is_live=False).apply([final(1)], Position(1, 10))
     assert session_row(database, record.session).heard_at == AT
     before = datetime.now(UTC) - timedelta(seconds=5)
-    Applier(database, record.session, record.epoch).apply([], None)
+    Applier(database, record.space, record.session, record.epoch).apply([], None)
     assert session_row(database, record.session).heard_at > before
 
 
@@ -259,13 +259,13 @@ def test_what_began_without_the_database_is_moved_to_where_it_belongs(database: 
 
 def test_a_drain_begins_where_the_database_is_and_never_goes_back(database: Database) -> None:
     record = begun()
-    applier = Applier(database, record.session, record.epoch)
+    applier = Applier(database, record.space, record.session, record.epoch)
     assert applier.watermark() == Position(1, 0)
     applier.apply([record], Position(1, 100))
     applier.apply([final(1)], Position(2, 50))
     applier.apply([final(1)], Position(1, 900))
     applier.apply([final(1)], None)
-    drainer = Applier(database, record.session, record.epoch, is_live=False)
+    drainer = Applier(database, record.space, record.session, record.epoch, is_live=False)
     assert drainer.watermark() == Position(2, 50)
     assert drainer.apply([final(2)], Position(2, 60)) == []
     assert applier.watermark() == Position(2, 60)
@@ -274,7 +274,7 @@ def test_a_drain_begins_where_the_database_is_and_never_goes_back(database: Data
 
 def test_a_journal_without_a_beginning_is_taken_only_where_it_is_known(database: Database) -> None:
     record = begun()
-    stranger = Applier(database, record.session, record.epoch, is_live=False)
+    stranger = Applier(database, record.space, record.session, record.epoch, is_live=False)
     with pytest.raises(JournalError, match=f"{record.session}-1 has lost its beginning"):
         stranger.apply([final(1)], None)
     new_applier(database, record)
@@ -299,7 +299,7 @@ def test_a_batch_is_written_as_a_whole_or_not_at_all(database: Database) -> None
 
 def test_a_beginning_that_was_not_committed_is_made_again(database: Database) -> None:
     record = begun()
-    applier = Applier(database, record.session, record.epoch)
+    applier = Applier(database, record.space, record.session, record.epoch)
 
     def fail(*_: Any) -> None:
         raise DatabaseAwayError("gone")
@@ -361,7 +361,7 @@ def test_what_the_database_refuses_keeps_nothing_else_from_it(database: Database
 
 def test_a_journal_of_an_unknown_space_is_refused_as_a_whole(database: Database) -> None:
     record = begun(space="unknown")
-    applier = Applier(database, record.session, record.epoch)
+    applier = Applier(database, record.space, record.session, record.epoch)
     assert applier.apply([record, final(1)], Position(1, 10)) == [Refusal(0, "begun"), Refusal(1, "final")]
     assert applier.watermark() == Position(1, 0)
 

@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import text
 
 from agent.errors import DatabaseAwayError
-from persistence import database_thread
 from persistence.database import Database
 from persistence.database_thread import DatabaseThread
 from tests.support.gathering import until
@@ -90,9 +89,8 @@ async def test_call_that_waits_behind_a_silent_one_is_given_up_too(
 
 
 async def test_call_that_cannot_be_broken_off_is_left_alone_and_the_next_one_waits_for_it(
-    thread: DatabaseThread, monkeypatch: pytest.MonkeyPatch
+    thread: DatabaseThread,
 ) -> None:
-    monkeypatch.setattr(database_thread, "INTERRUPT_S", SHORT_S)
     goes_on, order = threading.Event(), list[str]()
 
     def hang() -> None:

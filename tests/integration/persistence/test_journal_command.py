@@ -19,6 +19,7 @@ from persistence.journal.line import frame
 from persistence.journal.segment import segment_name
 from persistence.journal.writer import Journal
 from persistence.position import Position
+from persistence.records import DEFAULT_SPACE
 from tests.support.journalled import ROOMY, begun, final
 
 SECRET = "the-word-that-somebody-said"
@@ -87,7 +88,7 @@ def test_each_journal_is_listed_with_what_the_database_lacks(journals: Path) -> 
     live.append([final(1, SECRET), final(2, SECRET)])
     stretch = live.read(Position(1, 0), max_records=2)
     database = upgraded()
-    Applier(database, "live", 1).apply(stretch.records, stretch.end)
+    Applier(database, DEFAULT_SPACE, "live", 1).apply(stretch.records, stretch.end)
     database.close()
     leave_behind(journals)
     set_aside(leave_behind(journals, "harmed"))
@@ -122,6 +123,30 @@ def test_a_name_from_outside_cannot_write_on_the_terminal(journals: Path) -> Non
     Journal.create(journals, evil, ROOMY).close(is_applied=False)
     assert "[2J[bold]plan" in journal("list").stdout
     assert "\x1b" not in journal("list").stdout
+
+
+def test_a_name_from_outside_is_plain_in_json(journals: Path) -> None:
+    # U+009B begins a control sequence where a terminal takes it for one.
+    evil = begun().model_copy(update={"session": "é\u009b2J", "room": "é\u200b"})
+    Journal.create(journals, evil, ROOMY).close(is_applied=False)
+    printed = journal("list", "--json").stdout
+    assert printed.isascii()
+    (listed,) = json.loads(printed)
+    assert (listed["session"], listed["room"]) == ("é\u009b2J", "é\u200b")
+
+
+def test_a_journal_that_cannot_be_read_is_listed_and_verified_so(journals: Path) -> None:
+    leave_behind(journals)
+    segment = leave_behind(journals, "bad") / segment_name(1)
+    segment.unlink()
+    segment.mkdir()
+    upgraded().close()
+    listed = {one["session"]: one for one in json.loads(journal("list", "--json").stdout)}
+    assert {name: one["records_to_drain"] for name, one in listed.items()} == {"ab12": 4, "bad": None}
+    result = journal("verify")
+    assert result.exit_code == 1
+    assert "cannot be read: Is a directory" in told(result)
+    assert "ab12-1: 4 records, whole" in told(result)
 
 
 def test_draining_brings_over_what_was_left_behind(journals: Path) -> None:

@@ -1,9 +1,11 @@
 """What was left behind comes into the database: once, in order, and nothing is lost on the way."""
 
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,10 +24,11 @@ from persistence.journal.reading import read_begun
 from persistence.journal.segment import segment_name
 from persistence.journal.writer import Journal, JournalLimits
 from persistence.position import Position
-from persistence.records import Record
+from persistence.records import DEFAULT_SPACE, Record
 from persistence.tables import SCHEMA
 from tests.support.journalled import BEGAN_AT, ROOMY, begun, final, found_in, small
 from tests.support.toxiproxy import Toxiproxy
+from tests.support.unprivileged import unprivileged_folder
 
 UTTERANCE, PROCESSING_ERROR = SCHEMA.tables["utterance"], SCHEMA.tables["processing_error"]
 ROOT = Path(__file__).parents[3]
@@ -95,7 +98,7 @@ def test_what_was_left_behind_is_brought_over_and_removed(tmp_path: Path, databa
     leave_behind(tmp_path / "journal", limits=small())
     report = drain_only(tmp_path / "journal", database)
     assert said(database) == [record.seq for record in FINALS]
-    assert (report.finals, report.refused, report.damages, report.torn) == (30, 0, (), None)
+    assert (report.finals, report.refused, report.damages) == (30, 0, ())
     assert (report.is_removed, report.problem) == (True, "")
     assert list((tmp_path / "journal").iterdir()) == []
     assert problems(database) == []
@@ -103,7 +106,7 @@ def test_what_was_left_behind_is_brought_over_and_removed(tmp_path: Path, databa
 
 def test_only_what_the_database_lacks_is_brought_over(tmp_path: Path, database: Database) -> None:
     journal = Journal.create(tmp_path / "journal", begun(), small())
-    applier = Applier(database, "ab12", 1)
+    applier = Applier(database, DEFAULT_SPACE, "ab12", 1)
     journal.append(FINALS[:20])
     after = Position(1, 0)
     while after < journal.end:
@@ -123,19 +126,18 @@ def test_a_journal_that_was_applied_but_not_removed_is_removed(tmp_path: Path, d
     journal = Journal.create(tmp_path / "journal", begun(), ROOMY)
     journal.append(FINALS)
     stretch = journal.read(Position(1, 0))
-    Applier(database, "ab12", 1).apply(stretch.records, stretch.end)
+    Applier(database, DEFAULT_SPACE, "ab12", 1).apply(stretch.records, stretch.end)
     journal.close(is_applied=False)
     report = drain_only(tmp_path / "journal", database)
     assert (report.records, report.is_removed) == (0, True)
 
 
-def test_a_torn_end_is_dropped_and_told(tmp_path: Path, database: Database) -> None:
+def test_a_torn_end_is_dropped_and_is_no_damage(tmp_path: Path, database: Database) -> None:
     path = leave_behind(tmp_path / "journal")
     file = path / segment_name(1)
     file.write_bytes(file.read_bytes()[:-10] + bytes(1_000))
     report = drain_only(tmp_path / "journal", database)
     assert said(database) == [record.seq for record in FINALS[:-1]]
-    assert report.torn == Position(1, place_of(30))
     assert report.is_removed
     assert problems(database) == []
 
@@ -166,7 +168,9 @@ def test_a_damaged_journal_is_brought_over_as_far_as_it_can_be_and_kept_aside(
 def test_a_damage_that_an_earlier_try_went_past_is_still_told(tmp_path: Path, database: Database) -> None:
     path = leave_behind(tmp_path / "journal")
     harm(path, 1, place_of(7) + 50)
-    Applier(database, "ab12", 1).apply([begun(), *FINALS[:6], *FINALS[7:20]], Position(1, place_of(21)))
+    Applier(database, DEFAULT_SPACE, "ab12", 1).apply(
+        [begun(), *FINALS[:6], *FINALS[7:20]], Position(1, place_of(21))
+    )
     report = drain_only(tmp_path / "journal", database)
     assert (report.finals, len(report.damages)) == (10, 1)
     assert said(database) == [number for number in range(1, 31) if number != 7]
@@ -235,6 +239,18 @@ def test_one_journal_that_cannot_be_read_does_not_keep_the_others_back(
     assert said(database, "good") == [record.seq for record in FINALS]
 
 
+def test_a_journal_that_cannot_be_entered_does_not_keep_the_others_back() -> None:
+    with unprivileged_folder() as data, closing(Database(f"sqlite:///{data / 'roomscribe.db'}")) as database:
+        schema.upgrade(database)
+        folder = data / "journal"
+        leave_behind(folder, session="bad").chmod(0)
+        leave_behind(folder, session="good")
+        reports = {report.journal.session: report for report in drain_all(folder, database)}
+        assert reports["good"].is_removed
+        assert "cannot be locked: Permission denied" in reports["bad"].problem
+        assert is_there(folder, "planning") is False
+
+
 def test_what_is_no_journal_is_named_and_left_alone(tmp_path: Path, database: Database) -> None:
     folder = tmp_path / "journal"
     leave_behind(folder)
@@ -252,6 +268,47 @@ def test_one_room_can_be_drained_alone(tmp_path: Path, database: Database) -> No
     assert is_there(folder, room)
     assert len(drain_all(folder, database, room=room)) == 1
     assert not is_there(folder, room)
+
+
+def test_nothing_is_logged_at_each_look_of_what_stays(tmp_path: Path, database: Database) -> None:
+    folder = tmp_path / "journal"
+    (leave_behind(folder, session="kept") / "notes.txt").write_text("mine")
+    unreadable = leave_behind(folder, session="bad")
+    (unreadable / segment_name(1)).unlink()
+    (unreadable / segment_name(1)).mkdir()
+    harm(leave_behind(folder, session="harmed"), 1, place_of(7) + 50)
+    # A disk that does not let it be kept aside, for a while.
+    (folder / "harmed-1.damaged" / "something").mkdir(parents=True)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            problems_told = {report.journal.session: report.problem for report in drain_all(folder, database)}
+            assert all(problems_told[session] for session in ("kept", "bad", "harmed"))
+    assert logs == []
+    shutil.rmtree(folder / "harmed-1.damaged")
+    with structlog.testing.capture_logs() as logs:
+        drain_all(folder, database)
+    assert [(entry["event"], entry["journal"]) for entry in logs] == [("journal.damaged", "harmed-1")]
+
+
+def test_a_journal_that_has_lost_its_beginning_goes_where_the_database_knows_it(
+    tmp_path: Path, database: Database
+) -> None:
+    path = leave_behind(tmp_path / "journal")
+    Applier(database, DEFAULT_SPACE, "ab12", 1).apply([begun(), *FINALS[:6]], Position(1, place_of(7)))
+    harm(path, 1, 20)
+    report = drain_only(tmp_path / "journal", database)
+    assert (report.finals, [damage.position for damage in report.damages]) == (24, [Position(1, 0)])
+    assert said(database) == [record.seq for record in FINALS]
+
+
+def test_a_journal_of_a_space_that_is_not_there_is_kept_aside(tmp_path: Path, database: Database) -> None:
+    folder = tmp_path / "journal"
+    journal = Journal.create(folder, begun().model_copy(update={"space": "unknown"}), ROOMY)
+    journal.append(many(600))  # more than go into one batch
+    journal.close(is_applied=False)
+    report = drain_only(folder, database)
+    assert (report.records, report.is_removed) == (0, False)
+    assert [path.name for path in folder.iterdir()] == ["ab12-1.damaged"]
 
 
 def test_a_journal_in_which_something_else_lies_is_brought_over_and_told(

@@ -1,6 +1,5 @@
 """Migrations, and what becomes of databases that they do not fit."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -8,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -24,10 +22,10 @@ from persistence.database import Database
 from persistence.records import DEFAULT_SPACE
 from persistence.tables import SCHEMA, Space
 from tests.support.tmpfs import make_read_only, tmpfs
+from tests.support.unprivileged import unprivileged_folder
 
 LIMIT_S = 60
 AT_ONCE = 4
-NOBODY = 65534
 
 # What a later Roomscribe might bring, with something that happens in the middle of it.
 NEXT_MIGRATION = """
@@ -83,21 +81,6 @@ def make(file: Path) -> None:
     database = Database(f"sqlite:///{file}")
     schema.upgrade(database)
     database.close()
-
-
-@pytest.fixture
-def unprivileged_folder() -> Iterator[Path]:
-    """A folder of somebody whose permissions count, as those of root do not."""
-    # Not pytest's, which only its owner may enter.
-    with TemporaryDirectory() as folder:
-        ours = os.geteuid()
-        if ours == 0:
-            shutil.chown(folder, NOBODY, NOBODY)
-            os.seteuid(NOBODY)
-        try:
-            yield Path(folder)
-        finally:
-            os.seteuid(ours)
 
 
 @pytest.fixture
@@ -263,13 +246,12 @@ class TestFilesThatCannotBeUsed:
             ):
                 Database(f"sqlite:///{tmp_path / 'roomscribe.db'}")
 
-    def test_one_that_belongs_to_somebody_else_is_said_to_be_readonly(
-        self, unprivileged_folder: Path
-    ) -> None:
-        file = unprivileged_folder / "roomscribe.db"
-        file.touch(0o444)
+    def test_one_that_belongs_to_somebody_else_is_said_to_be_readonly(self) -> None:
+        with unprivileged_folder() as folder:
+            file = folder / "roomscribe.db"
+            file.touch(0o444)
 
-        self.assert_away(file, "attempt to write a readonly database")
+            self.assert_away(file, "attempt to write a readonly database")
 
 
 class TestCommands:

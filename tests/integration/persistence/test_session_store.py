@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from sqlalchemy import event, literal_column, select
+from sqlalchemy import Column, event, literal_column, select
 
 from agent.values import Storage
 from persistence import schema, session_store
@@ -92,12 +92,12 @@ def said(url: str) -> list[int]:
     return column(url, UTTERANCE.c.seq)
 
 
-def column(url: str, wanted: object) -> list[int]:
+def column(url: str, wanted: Column[int]) -> list[int]:
     database = Database(url)
     order = literal_column("rowid" if database.is_sqlite else "ctid")
     try:
         with database.read() as connection:
-            return list(connection.execute(select(wanted).order_by(order)).scalars())  # type: ignore[call-overload]
+            return list(connection.execute(select(wanted).order_by(order)).scalars())
     finally:
         database.close()
 
@@ -458,6 +458,7 @@ async def test_notes_that_nothing_takes_are_held_up_to_a_bound_and_counted_beyon
         await until(
             lambda: column(postgres_url, PARTICIPANT.c.joined_ms) == wanted, what="what was held, in order"
         )
+        await until(lambda: store.storage is Storage.DATABASE_ONLY, what="that the store knows it")
         store.note(presence(60))
     assert column(postgres_url, PARTICIPANT.c.joined_ms) == [*wanted, 60]
 

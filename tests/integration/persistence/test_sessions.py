@@ -8,11 +8,12 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import insert, select, update
 
-from persistence import catalogue, sessions
+from agent.errors import JournalError
+from persistence import catalogue, sessions, stems
 from persistence.apply import Applier
 from persistence.database import Database
-from persistence.records import DEFAULT_SPACE, Begun, Failure, Final, Gap, Presence, Stem, Usage
-from persistence.rows import AUDIT_EVENT, EPOCH, GAP, ROOM_CONFIG, SESSION
+from persistence.records import DEFAULT_SPACE, Begun, Failure, Final, Gap, Presence, Record, Stem, Usage
+from persistence.rows import AUDIT_EVENT, EPOCH, GAP, ROOM_CONFIG, SESSION, STEM
 from persistence.sessions import Opening, Placement, Refused
 from persistence.tables import SCHEMA
 from tests.support.plans import plans, sorts
@@ -36,10 +37,28 @@ def opened(
         )
 
 
-def begun(database: Database, room_sid: str = "RM_1", room: str = "planning") -> Begun:
+def begun(
+    database: Database, room_sid: str = "RM_1", room: str = "planning", ago: timedelta = timedelta()
+) -> Begun:
     opening = opened(database, room_sid, room)
     assert isinstance(opening, Opening)
-    return opening.begun
+    session = opening.begun.session
+    if ago:
+        move(database, session, -ago)
+    return opening.begun.model_copy(update={"started_at": row(database, session).started_at})
+
+
+def move(database: Database, session: str, by: timedelta) -> None:
+    """Let all of a session have happened at another time: by another clock, or earlier."""
+    with database.write() as connection:
+        for table, key, names in (
+            (SESSION, SESSION.c.id, ("started_at", "heard_at")),
+            (EPOCH, EPOCH.c.session_id, ("began_at",)),
+        ):
+            for found in connection.execute(select(table).where(key == session)).all():
+                place = [column == found._mapping[column.name] for column in table.primary_key.columns]
+                times = {name: found._mapping[name] + by for name in names}
+                connection.execute(update(table).where(*place).values(times))
 
 
 def provisional(**changes: Any) -> Begun:
@@ -63,6 +82,20 @@ def provisional(**changes: Any) -> Begun:
 def registered(database: Database, record: Begun) -> Placement:
     with database.write() as connection:
         return sessions.register(connection, record)
+
+
+def applied(database: Database, record: Begun, *records: Record) -> None:
+    """What a job has left behind is brought over."""
+    applier = Applier(database, record.space, record.session, record.epoch, is_live=False)
+    assert applier.apply([record, *records], None) == []
+
+
+def gaps(database: Database) -> list[tuple[int, int]]:
+    """Where no agent was there."""
+    with database.read() as connection:
+        found = connection.execute(select(GAP).order_by(GAP.c.start_ms)).all()
+    assert all((gap.identity, gap.reason) == ("", "agent_away") for gap in found)
+    return [(gap.start_ms, gap.end_ms) for gap in found]
 
 
 def ended(database: Database, session: str, reason: str, at: datetime = AT) -> bool:
@@ -119,33 +152,73 @@ def test_an_unknown_room_gets_a_session_of_its_own(database: Database) -> None:
     assert not opening.begun.is_provisional
     assert opening.room_config is None
     assert begun(database, "RM_2", "retro").session != opening.begun.session
-    assert row(database, opening.begun.session).status == "live"
+    assert row(database, opening.begun.session).status == "created"
 
 
-def test_a_successor_goes_on_with_the_session_and_the_hole_is_a_gap(database: Database) -> None:
-    first = begun(database)
-    long_ago = first.started_at - timedelta(minutes=10)
-    changed(database, first.session, started_at=long_ago, heard_at=long_ago + timedelta(seconds=30))
-    Applier(database, first.session, 1, is_live=False).apply(
-        [first, final(1, 0, 40_000), final(7, 1_000, 2_000)], None
-    )
+def test_a_successor_goes_on_with_the_session(database: Database) -> None:
+    first = begun(database, ago=timedelta(minutes=10))
+    applied(database, first, final(1, 0, 40_000), final(7, 1_000, 2_000))
     opening = opened(database)
     assert isinstance(opening, Opening)
     second = opening.begun
-    assert (second.session, second.epoch, second.started_at) == (first.session, 2, long_ago)
+    assert (second.session, second.epoch, second.started_at) == (first.session, 2, first.started_at)
     assert second.offset_ms >= 600_000
     assert opening.next_seq == 8
     with database.read() as connection:
-        (gap,) = connection.execute(select(GAP)).all()
         epochs = connection.execute(select(EPOCH.c.epoch).order_by(EPOCH.c.epoch)).scalars().all()
-    assert (gap.start_ms, gap.end_ms, gap.identity, gap.reason) == (
-        40_000,
-        second.offset_ms,
-        "",
-        "agent_away",
-    )
     assert epochs == [1, 2]
     assert row(database, first.session).epoch == 2
+
+
+def test_what_was_being_said_when_an_agent_died_is_a_gap(database: Database) -> None:
+    first = begun(database)
+    applied(database, first, final(1, 0, 10_000))
+    move(database, first.session, timedelta(seconds=-31))
+    changed(database, first.session, heard_at=first.started_at - timedelta(seconds=2))
+    second = begun(database)
+    assert gaps(database) == [(10_000, second.offset_ms)]
+    assert second.offset_ms >= 31_000
+
+
+def test_a_long_silence_before_an_agent_died_was_heard(database: Database) -> None:
+    first = begun(database, ago=timedelta(minutes=5))
+    changed(database, first.session, heard_at=first.started_at + timedelta(seconds=290))
+    second = begun(database)
+    assert gaps(database) == [(260_000, second.offset_ms)]
+
+
+def test_a_gap_does_not_go_back_behind_the_agent_before_it(database: Database) -> None:
+    first = begun(database, ago=timedelta(seconds=90))
+    changed(database, first.session, heard_at=first.started_at + timedelta(seconds=60))
+    second = begun(database)
+    # A third one goes on at once: what the first one did not hear is told already.
+    move(database, first.session, timedelta(seconds=-3))
+    third = begun(database)
+    (before, after) = gaps(database)
+    assert before == (30_000, second.offset_ms)
+    assert after == (second.offset_ms, third.offset_ms)
+
+
+def test_an_agent_that_ended_its_session_had_heard_all_until_then(database: Database) -> None:
+    first = begun(database, ago=timedelta(minutes=2))
+    ended(database, first.session, "room_closed", first.started_at + timedelta(seconds=80))
+    second = begun(database)
+    assert gaps(database) == [(80_000, second.offset_ms)]
+
+
+def test_a_clock_that_jumps_a_day_ahead_between_two_agents_breaks_nothing(database: Database) -> None:
+    first = begun(database)
+    move(database, first.session, timedelta(days=-1))
+    second = begun(database)
+    assert second.session == first.session
+    assert second.offset_ms >= 86_400_000
+    # And back again.
+    move(database, first.session, timedelta(days=1))
+    third = begun(database)
+    assert (third.session, third.epoch) == (first.session, 3)
+    assert third.offset_ms == second.offset_ms
+    (away,) = gaps(database)
+    assert away == (0, second.offset_ms)
 
 
 def test_session_time_never_goes_back_where_a_clock_does(database: Database) -> None:
@@ -154,7 +227,9 @@ def test_session_time_never_goes_back_where_a_clock_does(database: Database) -> 
         track="TR_1", number=1, identity="anna", path="a.ogg", sample_rate_hz=48_000,
         start_ms=9_000_000, duration_ms=500_000,
     )  # fmt: skip
-    Applier(database, first.session, 1).apply([first, final(1, 9_000_000, 9_100_000), stem], None)
+    Applier(database, first.space, first.session, 1).apply(
+        [first, final(1, 9_000_000, 9_100_000), stem], None
+    )
     assert begun(database).offset_ms == 9_500_000
 
 
@@ -273,7 +348,7 @@ def test_a_lost_registration_is_made_again(database: Database) -> None:
 
 
 def test_a_successor_without_the_database_becomes_a_part_of_its_room(database: Database) -> None:
-    first = begun(database)
+    first = begun(database, ago=timedelta(minutes=2))
     record = provisional(started_at=first.started_at + timedelta(seconds=90))
     placed = registered(database, record)
     # The epoch that it gave itself is taken.
@@ -297,10 +372,44 @@ def test_a_successor_without_the_database_becomes_a_part_of_its_room(database: D
     assert begun(database).epoch == 10
 
 
+def test_a_successor_without_the_database_leaves_the_same_gap(database: Database) -> None:
+    first = begun(database, ago=timedelta(minutes=2))
+    applied(database, first, final(1, 0, 10_000))
+    changed(database, first.session, heard_at=first.started_at + timedelta(seconds=29))
+    record = provisional(started_at=first.started_at + timedelta(seconds=31))
+    for _ in range(2):
+        registered(database, record)
+    assert gaps(database) == [(10_000, 31_000)]
+    # Nor does one that is found late leave another.
+    registered(database, provisional(epoch=7, started_at=first.started_at + timedelta(seconds=30)))
+    assert gaps(database) == [(10_000, 31_000)]
+
+
 def test_a_successor_whose_clock_is_behind_does_not_begin_before_the_session(database: Database) -> None:
     first = begun(database)
     record = provisional(started_at=first.started_at - timedelta(seconds=1))
     assert registered(database, record).shift_ms == 0
+
+
+@pytest.mark.parametrize("off", [timedelta(days=-1), timedelta(days=1)])
+def test_a_successor_without_the_database_whose_clock_is_a_day_off_is_a_session_of_its_own(
+    database: Database, off: timedelta
+) -> None:
+    first = begun(database, ago=timedelta(minutes=1))
+    record = provisional(epoch=1_700_000_000, started_at=now(database) + off)
+    placed = registered(database, record)
+    assert (placed.session_id, placed.shift_ms) == (record.session, 0)
+    applied(database, record, final(1, 0, 5_000))
+    session = row(database, record.session)
+    assert session.heard_at <= now(database)
+    assert row(database, first.session).epoch == 1
+    after = begun(database)
+    assert after.offset_ms >= 5_000 if after.session == record.session else after.session == first.session
+    with database.write() as connection:
+        assert sessions.end_lost(connection, record.session, session.heard_at + timedelta(hours=1))
+    ended_session = row(database, record.session)
+    assert ended_session.ended_at >= ended_session.started_at
+    assert all(0 <= start_ms < end_ms for start_ms, end_ms in gaps(database))
 
 
 def test_what_came_before_the_session_of_its_room_is_kept_on_its_own(database: Database) -> None:
@@ -310,12 +419,9 @@ def test_what_came_before_the_session_of_its_room_is_kept_on_its_own(database: D
 
 
 def test_a_journal_that_is_found_late_does_not_lead(database: Database) -> None:
-    first = begun(database)
-    changed(database, first.session, started_at=first.started_at - timedelta(minutes=5))
-    with database.write() as connection:
-        connection.execute(update(EPOCH).values(began_at=first.started_at - timedelta(minutes=5)))
+    first = begun(database, ago=timedelta(minutes=5))
     second = begun(database)
-    late = provisional(epoch=1_700_000_000, started_at=first.started_at - timedelta(minutes=2))
+    late = provisional(epoch=1_700_000_000, started_at=first.started_at + timedelta(minutes=3))
     placed = registered(database, late)
     assert (placed.session_id, placed.epoch) == (first.session, 1_700_000_000)
     assert row(database, first.session).epoch == second.epoch == 2
@@ -323,7 +429,7 @@ def test_a_journal_that_is_found_late_does_not_lead(database: Database) -> None:
 
 
 def test_a_successor_without_the_database_makes_its_session_live_again(database: Database) -> None:
-    first = begun(database)
+    first = begun(database, ago=timedelta(minutes=1))
     ended(database, first.session, "agent_lost", first.started_at + timedelta(seconds=10))
     registered(database, provisional(started_at=first.started_at + timedelta(seconds=5)))
     assert row(database, first.session).status == "ended"
@@ -333,7 +439,7 @@ def test_a_successor_without_the_database_makes_its_session_live_again(database:
 
 @pytest.mark.parametrize("reason", ["idle", "host"])
 def test_what_was_said_after_the_end_of_a_session_is_another_one(database: Database, reason: str) -> None:
-    first = begun(database)
+    first = begun(database, ago=timedelta(minutes=1))
     ended(database, first.session, reason, first.started_at + timedelta(seconds=10))
     before = provisional(started_at=first.started_at + timedelta(seconds=5))
     after = provisional(started_at=first.started_at + timedelta(seconds=15))
@@ -356,7 +462,7 @@ def test_journals_of_one_room_that_are_found_at_once_make_one_session(
 
 def test_a_journal_is_never_placed_by_the_name_of_its_room_alone(database: Database) -> None:
     first = begun(database)
-    record = provisional(room_sid="RM_2", started_at=first.started_at + timedelta(seconds=5))
+    record = provisional(room_sid="RM_2", started_at=first.started_at)
     assert registered(database, record).session_id == record.session
 
 
@@ -365,10 +471,17 @@ def test_a_journal_is_never_placed_by_the_name_of_its_room_alone(database: Datab
 
 def test_a_session_ends_once(database: Database) -> None:
     first = begun(database)
-    assert ended(database, first.session, "host")
-    assert not ended(database, first.session, "api", AT + timedelta(hours=1))
+    at = first.started_at + timedelta(minutes=5)
+    assert ended(database, first.session, "host", at)
+    assert not ended(database, first.session, "api", at + timedelta(hours=1))
     session = row(database, first.session)
-    assert (session.status, session.ended_by, session.ended_at) == ("ended", "host", AT)
+    assert (session.status, session.ended_by, session.ended_at) == ("ended", "host", at)
+
+
+def test_a_session_whose_agent_has_a_wrong_clock_does_not_end_before_it_began(database: Database) -> None:
+    first = begun(database)
+    ended(database, first.session, "host", first.started_at - timedelta(days=1))
+    assert row(database, first.session).ended_at == first.started_at
 
 
 def test_only_the_agent_that_leads_can_end_a_session(database: Database) -> None:
@@ -379,14 +492,15 @@ def test_only_the_agent_that_leads_can_end_a_session(database: Database) -> None
         assert sessions.end(connection, DEFAULT_SPACE, first.session, "room_closed", AT, epoch=2)
 
 
-def test_a_session_that_nobody_hears_of_ends_with_its_last_word(database: Database) -> None:
-    silent, heard = begun(database), begun(database, "RM_2", "retro")
-    last_heard = silent.started_at - timedelta(minutes=2)
-    changed(database, silent.session, started_at=last_heard - timedelta(minutes=3), heard_at=last_heard)
+@pytest.mark.parametrize("status", ["created", "live"])
+def test_a_session_that_nobody_hears_of_ends_with_its_last_word(database: Database, status: str) -> None:
+    silent, heard = begun(database, ago=timedelta(minutes=5)), begun(database, "RM_2", "retro")
+    last_heard = silent.started_at + timedelta(minutes=3)
+    changed(database, silent.session, status=status, heard_at=last_heard)
     with database.write() as connection:
         (lost,) = sessions.sweep_candidates(connection, 60.0)
-        assert (lost.id, lost.space_id, lost.room, lost.sids, lost.heard_at) == (
-            silent.session, DEFAULT_SPACE, "planning", ("RM_1",), last_heard,
+        assert (lost.id, lost.room, lost.sids, lost.heard_at) == (
+            silent.session, "planning", ("RM_1",), last_heard,
         )  # fmt: skip
         assert sessions.end_lost(connection, lost.id, lost.heard_at)
         assert not sessions.end_lost(connection, lost.id, lost.heard_at)
@@ -394,12 +508,12 @@ def test_a_session_that_nobody_hears_of_ends_with_its_last_word(database: Databa
     session = row(database, silent.session)
     assert (session.status, session.ended_by, session.ended_at) == ("ended", "agent_lost", last_heard)
     assert (audit.action, audit.subject) == ("session.lost", silent.session)
-    assert row(database, heard.session).status == "live"
+    assert row(database, heard.session).ended_at is None
 
 
 def test_a_lost_session_does_not_end_before_what_was_said_in_it(database: Database) -> None:
     first = begun(database)
-    Applier(database, first.session, 1, is_live=False).apply([first, final(1, 0, 70_000)], None)
+    Applier(database, first.space, first.session, 1, is_live=False).apply([first, final(1, 0, 70_000)], None)
     with database.write() as connection:
         assert sessions.end_lost(connection, first.session, first.started_at + timedelta(days=1))
     assert row(database, first.session).ended_at == first.started_at + timedelta(milliseconds=70_000)
@@ -421,10 +535,145 @@ def test_an_agent_that_was_taken_for_lost_makes_its_session_live_again(database:
         changed(database, first.session, heard_at=heard_at)
         ended(database, first.session, reason)
         with database.write() as connection:
-            sessions.touch(connection, first.session)
+            sessions.touch(connection, DEFAULT_SPACE, first.session)
         session = row(database, first.session)
         assert session.status == status
         assert (session.heard_at > heard_at) == (status == "live")
+
+
+@pytest.mark.parametrize("reason", ["room_closed", "agent_lost", "idle"])
+def test_a_session_that_never_went_live_can_end_and_go_on(database: Database, reason: str) -> None:
+    first = begun(database)
+    second = begun(database)
+    assert (second.session, row(database, first.session).status) == (first.session, "created")
+    assert ended(database, first.session, reason, now(database))
+    session = row(database, first.session)
+    assert (session.status, session.ended_by) == ("ended", reason)
+    assert (begun(database).session == first.session) == (reason != "idle")
+
+
+def test_a_session_is_live_from_the_first_batch_of_its_live_job_on(database: Database) -> None:
+    first = begun(database)
+    Applier(database, first.space, first.session, 1, is_live=False).apply([first], None)
+    assert row(database, first.session).status == "created"
+    Applier(database, first.space, first.session, 1).apply([first], None)
+    assert row(database, first.session).status == "live"
+
+
+def test_a_successor_without_the_database_is_merged_into_a_session_that_never_went_live(
+    database: Database,
+) -> None:
+    first = begun(database, ago=timedelta(minutes=2))
+    record = provisional(epoch=1_700_000_000, started_at=first.started_at + timedelta(seconds=30))
+    assert registered(database, record).session_id == first.session
+    assert row(database, first.session).status == "created"
+    Applier(database, record.space, record.session, record.epoch).apply([record], None)
+    assert row(database, first.session).status == "live"
+
+
+# --- Agents that left nothing ---------------------------------------------------------------------------
+
+
+def settled_orphans(database: Database, *journals: tuple[str, int], worker: str = "worker-1") -> int:
+    with database.write() as connection:
+        return sessions.settle_orphans(connection, worker, set(journals), 60.0)
+
+
+def is_complete(database: Database, session: str) -> bool:
+    with database.read() as connection:
+        return catalogue.is_complete(connection, DEFAULT_SPACE, session)
+
+
+def test_an_agent_that_left_no_journal_is_settled_when_its_session_is_over(database: Database) -> None:
+    first = begun(database, ago=timedelta(minutes=2))
+    changed(database, first.session, heard_at=now(database))
+    assert settled_orphans(database) == 0
+    ended(database, first.session, "room_closed", now(database))
+    assert not is_complete(database, first.session)
+    assert settled_orphans(database, (first.session, 1)) == 0
+    assert settled_orphans(database, worker="worker-2") == 0
+    assert settled_orphans(database, (first.session, 2), ("another", 1)) == 1
+    assert settled_orphans(database) == 0
+    assert is_complete(database, first.session)
+
+
+def test_an_agent_that_left_no_journal_is_settled_when_another_one_leads(database: Database) -> None:
+    first = begun(database, ago=timedelta(minutes=2))
+    begun(database)
+    assert settled_orphans(database) == 1
+    with database.read() as connection:
+        detail = catalogue.get_session(connection, DEFAULT_SPACE, first.session)
+    assert detail is not None
+    assert [epoch.settled_at is not None for epoch in detail.epochs] == [True, False]
+
+
+def test_an_agent_that_left_no_journal_is_settled_when_nobody_hears_of_it(database: Database) -> None:
+    begun(database, ago=timedelta(minutes=2))
+    assert settled_orphans(database) == 1
+
+
+def test_an_agent_that_has_just_begun_is_not_settled(database: Database) -> None:
+    first = begun(database, ago=timedelta(seconds=50))
+    ended(database, first.session, "room_closed", now(database))
+    assert settled_orphans(database) == 0
+
+
+# --- Segments of audio ----------------------------------------------------------------------------------
+
+
+def stem(track: str) -> Stem:
+    return Stem(
+        track=track, number=1, identity="anna", path=f"{track}.ogg", sample_rate_hz=48_000, start_ms=0
+    )
+
+
+def test_only_segments_of_agents_that_are_gone_are_completed(database: Database) -> None:
+    dead, alive = begun(database), begun(database, "RM_2", "retro")
+    for record, track in ((dead, "TR_1"), (alive, "TR_2")):
+        applied(database, record, stem(track))
+    with database.write() as connection:
+        sessions.settle(connection, DEFAULT_SPACE, dead.session, 1)
+        assert stems.open_stems(connection, "worker-2", limit=10) == []
+        (found,) = stems.open_stems(connection, "worker-1", limit=10)
+        assert (found.session_id, found.track, found.path) == (dead.session, "TR_1", "TR_1.ogg")
+        stems.close_stem(connection, found, duration_ms=500, size_bytes=2_000, ended_by="crash")
+        assert stems.open_stems(connection, "worker-1", limit=10) == []
+        kept = {row.track: row for row in connection.execute(select(STEM)).all()}
+    assert (kept["TR_1"].duration_ms, kept["TR_1"].ended_by) == (500, "crash")
+    assert kept["TR_2"].duration_ms is None
+
+
+def test_so_many_segments_are_completed_at_once_and_no_more(database: Database) -> None:
+    dead = begun(database)
+    applied(database, dead, *(stem(f"TR_{number}") for number in range(5)))
+    with database.write() as connection:
+        sessions.settle(connection, DEFAULT_SPACE, dead.session, 1)
+        assert len(stems.open_stems(connection, "worker-1", limit=3)) == 3
+
+
+# --- The wall between spaces ----------------------------------------------------------------------------
+
+
+def test_nothing_is_changed_from_another_space(database: Database) -> None:
+    add_space(database, "other")
+    first = begun(database, ago=timedelta(minutes=1))
+    applied(database, first, stem("TR_1"), final(1))
+    before = row(database, first.session)
+    with database.write() as connection:
+        assert sessions.placement(connection, "other", first.session, 1) is None
+        assert sessions.placement(connection, DEFAULT_SPACE, first.session, 1) is not None
+        sessions.touch(connection, "other", first.session)
+        sessions.settle(connection, "other", first.session, 1)
+        assert stems.open_stems(connection, "worker-1", limit=10) == []
+    assert row(database, first.session) == before
+    stranger = Applier(database, "other", first.session, 1)
+    with pytest.raises(JournalError, match="lost its beginning"):
+        stranger.apply([final(2)], None)
+    assert stranger.apply([first.model_copy(update={"space": "other"}), final(2)], None) != []
+    with database.read() as connection:
+        detail = catalogue.get_session(connection, DEFAULT_SPACE, first.session)
+    assert detail is not None
+    assert detail.finals == 1
 
 
 # --- Looking up ---------------------------------------------------------------------------------------
@@ -475,11 +724,11 @@ def test_a_session_is_shown_with_everything_that_belongs_to_it(database: Databas
         for number, duration_ms in ((1, 3_000), (2, 4_000), (3, None))
     ]  # fmt: skip
     usage = Usage(identity="anna", speech_ms=1_000, stt_ms=1_200)
-    Applier(database, first.session, 1).apply(
+    Applier(database, first.space, first.session, 1).apply(
         [first, final(1), final(2), failure, anna, ben, gap, *stems, usage], None
     )
     second = begun(database)
-    Applier(database, second.session, 2).apply([second, usage], None)
+    Applier(database, second.space, second.session, 2).apply([second, usage], None)
     with database.read() as connection:
         shown = catalogue.get_session(connection, DEFAULT_SPACE, first.session)
         assert catalogue.get_session(connection, DEFAULT_SPACE, "unknown") is None
@@ -502,7 +751,7 @@ def test_a_session_is_shown_with_everything_that_belongs_to_it(database: Databas
 
 
 def test_a_merged_session_is_shown_as_what_it_became(database: Database) -> None:
-    first = begun(database)
+    first = begun(database, ago=timedelta(minutes=2))
     record = provisional(started_at=first.started_at + timedelta(seconds=90))
     registered(database, record)
     with database.read() as connection:
@@ -549,3 +798,37 @@ def test_the_sweeper_reads_an_index(database: Database) -> None:
     with plans(database) as found, database.read() as connection:
         sessions.sweep_candidates(connection, 60.0)
     assert "session_by_status" in found[-1]
+
+
+def test_what_recovery_looks_for_is_read_from_indexes(database: Database) -> None:
+    many(database)
+    with database.write() as connection:
+        ids = connection.execute(select(SESSION.c.id)).scalars().all()
+        connection.execute(
+            insert(EPOCH),
+            [
+                {
+                    "published_as": one, "published_epoch": 1, "session_id": one, "epoch": 1,
+                    "space_id": DEFAULT_SPACE, "agent": "", "worker": "worker-1", "began_at": AT,
+                    "settled_at": AT, "shift_ms": 0, "journal_segment": 1, "journal_offset_bytes": 0,
+                }
+                for one in ids
+            ],
+        )  # fmt: skip
+        connection.execute(
+            insert(STEM),
+            [
+                {
+                    "session_id": one, "epoch": 1, "track": "TR_1", "number": 1, "space_id": DEFAULT_SPACE,
+                    "identity": "anna", "worker": "worker-1", "path": "", "sample_rate_hz": 48_000,
+                    "start_ms": 0, "duration_ms": 1, "ended_by": "",
+                }
+                for one in ids
+            ],
+        )  # fmt: skip
+    with plans(database) as found, database.read() as connection:
+        stems.open_stems(connection, "worker-1", limit=10)
+        sessions.settle_orphans(connection, "worker-1", set(), 60.0)
+    assert "stem_open" in found[0]
+    assert "session_epoch_by_session" in found[0]
+    assert "session_epoch_unsettled" in found[-1]

@@ -43,7 +43,7 @@ def keep(database: Database, *records: Final | Gap) -> str:
         offset_ms=0,
         is_provisional=True,
     )
-    assert Applier(database, begun.session, begun.epoch).apply([begun, *records], None) == []
+    assert Applier(database, begun.space, begun.session, begun.epoch).apply([begun, *records], None) == []
     return begun.session
 
 

@@ -1,5 +1,6 @@
 """A final is kept before it is shown; what cannot be kept is not shown as final."""
 
+import asyncio
 import json
 
 import jsonschema
@@ -96,6 +97,32 @@ def test_final_that_cannot_be_kept_is_shown_as_a_partial_and_becomes_final_when_
     captions = [(state["captions"], state["captions_reason"]) for state in published.states]
     assert ("degraded", "storage") in captions
     assert captions.index(("live", None), captions.index(("degraded", "storage"))) > 0
+
+
+class Slow(Kept):
+    """Takes everything, after a long while."""
+
+    async def keep(self, record: Final) -> bool:
+        await asyncio.sleep(20)
+        return await super().keep(record)
+
+
+def test_partials_and_state_do_not_wait_for_a_final_that_is_slow_to_be_kept():
+    script = [
+        Say(0.5, speech("first", start_s=0.1, final=True)),
+        Say(2.0, speech("second", start_s=1.1)),
+    ]
+    published = run_session(talking(25), lambda: ScriptedSTT(script), published=Published(kept=Slow()))
+    out_s = {event.caption.text: at_s for at_s, event in published.events if event.caption}
+    assert out_s["second"] < 3 < 20 < out_s["first"]
+    assert len([at_s for at_s, event in published.events if event.kind == "state" and at_s < 15]) > 1
+
+
+def test_what_could_not_be_kept_becomes_final_after_the_last_word_where_it_can():
+    published = Published(kept=Interrupted(3))
+    run_session(talking(3), lambda: one_final_each_second(2), published=published)
+    assert [final.text for final in published.finals] == ["number 0", "number 1"]
+    assert published.report.unkept == 0
 
 
 def test_what_is_never_kept_is_never_final_and_is_counted():

@@ -1,4 +1,6 @@
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,14 @@ from persistence.journal.folder import (
 )
 from persistence.journal.writer import Journal
 from tests.support.journalled import ROOMY, begun, final, found_in, small
+from tests.support.unprivileged import unprivileged_folder
+
+
+@contextmanager
+def journal_in(folder: Path) -> Iterator[Journal]:
+    journal = Journal.create(folder, begun("new"), ROOMY)
+    yield journal
+    journal.close(is_applied=True)
 
 
 def leave_behind(folder: Path, session: str = "ab12", epoch: int = 1, finals: int = 1) -> Path:
@@ -64,6 +74,33 @@ def test_what_is_no_journal_is_named_and_left_alone(tmp_path: Path):
     clean(tmp_path)
     assert [path.name for path in strangers(tmp_path)] == ["ab12-2", "notes.txt", "some-folder"]
     assert [info.path.name for info in journals(tmp_path)] == ["ab12-1"]
+
+
+def test_only_journals_and_those_being_made_count_for_the_bound(tmp_path: Path):
+    journal = leave_behind(tmp_path)
+    ours = sum(file.stat().st_size for file in journal.iterdir())
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "lost+found" / "big").write_bytes(bytes(1_000))
+    (tmp_path / "notes.txt").write_text("mine")
+    assert size_bytes(tmp_path) == ours
+    (tmp_path / f"{NEW_PREFIX}x").mkdir()
+    (tmp_path / f"{NEW_PREFIX}x" / "000001.journal").write_bytes(bytes(10))
+    assert size_bytes(tmp_path) == ours + 10
+
+
+def test_what_cannot_be_entered_keeps_nobody_from_a_journal():
+    with unprivileged_folder() as folder:
+        leave_behind(folder, "good")
+        for name in ("lost+found", f"{NEW_PREFIX}crashed", "bad-1"):
+            (folder / name).mkdir()
+            (folder / name).chmod(0)
+        clean(folder)
+        assert [(info.session, info.segments) for info in journals(folder)] == [("bad", ()), ("good", (1,))]
+        with journal_in(folder) as journal:
+            journal.append([final(1)])
+        bad, _ = journals(folder)
+        with pytest.raises(JournalError, match="cannot be locked: Permission denied"), claim(bad):
+            pass
 
 
 def test_what_a_crash_left_while_a_journal_was_made_is_removed_unless_it_is_being_made(tmp_path: Path):
