@@ -95,8 +95,9 @@ class Recovery:
         folder = self._settings.journal_dir
         for report in drain_all(folder, self._database):
             self._tell(report.journal.path.name, report.problem)
-        there = {(info.session, info.epoch) for info in journals(folder) if not info.is_damaged}
         with self._database.write() as connection:
+            # Read when writers wait for us: whoever begins after this is too young to be an orphan.
+            there = {(info.session, info.epoch) for info in journals(folder) if not info.is_damaged}
             settle_orphans(connection, self._worker, there, older_than_s=LOST_AFTER_S)
         with self._database.read() as connection:
             stems = open_stems(connection, self._worker, limit=MAX_STEMS)

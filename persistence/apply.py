@@ -80,6 +80,7 @@ class Applier:
         self._epoch = epoch
         self._is_live = is_live
         self._placement: Placement | None = None
+        self._has_refused = False
 
     def watermark(self) -> Position:
         """Up to where the journal is in the database; its beginning where nothing of it is.
@@ -133,7 +134,9 @@ class Applier:
                 self._write(
                     connection, placed, [self._failure(connection, records[place]) for place, _ in refused]
                 )
-                self._advance(connection, placed, watermark)
+                # The watermark stays before what was refused: whoever drains the journal meets it, and keeps it.
+                self._has_refused = True
+                self._advance(connection, placed, None)
             return refused
         return []
 
@@ -188,7 +191,7 @@ class Applier:
     def _advance(self, connection: Connection, placed: Placement, watermark: Position | None) -> None:
         if self._is_live:
             sessions.touch(connection, self._space, placed.session_id)
-        if watermark is None:
+        if watermark is None or self._has_refused:
             return
         place = (EPOCH.c.journal_segment, EPOCH.c.journal_offset_bytes)
         connection.execute(

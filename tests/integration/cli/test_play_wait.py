@@ -138,7 +138,9 @@ async def test_a_database_that_comes_back_is_waited_for(
         )  # fmt: skip
         database.close()
         ended = Ended(reason="room_closed", end_ms=1_000, at=datetime.now(UTC))
-        Applier(database, begun.session, begun.epoch).apply([begun, ended], None)
+        applier = Applier(database, begun.space, begun.session, begun.epoch)
+        applier.apply([begun, ended], None)
+        applier.settle()
 
         assert await playing.ended() == (0, "abc123\n")
     assert playing.said.count("cannot be used") == 1

@@ -129,7 +129,7 @@ ENDED = Ended(reason="room_closed", end_ms=60_000, at=AT + timedelta(seconds=60)
 
 
 def keep(database: Database, first: Begun, *records: Record) -> str:
-    assert Applier(database, first.session, first.epoch).apply([first, *records], None) == []
+    assert Applier(database, first.space, first.session, first.epoch).apply([first, *records], None) == []
     return first.session
 
 

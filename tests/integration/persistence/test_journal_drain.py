@@ -20,7 +20,7 @@ from persistence.database import Database
 from persistence.journal.drain import DrainReport, drain, drain_all, is_there
 from persistence.journal.folder import claim, journals, strangers
 from persistence.journal.line import frame
-from persistence.journal.reading import read_begun
+from persistence.journal.reading import read_begun, read_segments, start
 from persistence.journal.segment import segment_name
 from persistence.journal.writer import Journal, JournalLimits
 from persistence.position import Position
@@ -206,6 +206,24 @@ def test_a_record_that_the_database_refuses_keeps_the_journal_aside_and_nothing_
     assert said(database) == [number for number in range(1, 31) if number != 7]
     assert (report.refused, report.finals, report.is_removed) == (1, 29, False)
     assert found_in(tmp_path / "journal").is_damaged
+
+
+def test_a_refused_record_is_kept_also_where_the_drain_that_met_it_was_killed(
+    tmp_path: Path, database: Database
+) -> None:
+    refused = FINALS[6].model_copy(update={"seq": 2**70})
+    path = leave_behind(tmp_path / "journal", [*FINALS[:6], refused, *FINALS[7:]])
+    info = found_in(tmp_path / "journal")
+    first = read_begun(info)
+    assert first is not None
+    applier = Applier(database, first.space, first.session, first.epoch, is_live=False)
+    for found in read_segments(info, start(info)):
+        applier.apply([entry.record for entry in found.entries], found.entries[-1].end)
+    # Killed here: somebody else drains it.
+    report = drain_only(tmp_path / "journal", database)
+    assert (report.refused, report.is_removed) == (1, False)
+    assert not path.exists()
+    assert [info.is_damaged for info in journals(tmp_path / "journal")] == [True]
 
 
 def test_the_oldest_journal_comes_first_and_one_that_is_live_not_at_all(
