@@ -134,7 +134,7 @@ class Applier:
                 self._write(
                     connection, placed, [self._failure(connection, records[place]) for place, _ in refused]
                 )
-                # The watermark stays before what was refused: whoever drains the journal meets it, and keeps it.
+                # It stays before what was refused: whoever drains the journal meets that, and keeps it.
                 self._has_refused = True
                 self._advance(connection, placed, None)
             return refused
