@@ -106,14 +106,29 @@ def write_section(report: Report, path: Path = RESULTS) -> None:
 
 
 def current_commit() -> str:
-    """The commit of this checkout, with `-dirty` where files differ from it; `unknown` outside of one."""
-    command = ("git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12")
+    """The commit of this checkout, with `-dirty` where files differ from it; `unknown` outside of one.
+
+    RESULTS.md does not count: a run writes into it, and the next one measures the same code.
+    """
     try:
-        run = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git(
+            "status", "--porcelain", "--untracked-files=no", "--", ":/", f":(exclude){RESULTS.name}"
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(*arguments: str) -> str:
+    run = subprocess.run(
+        ("git", *arguments),
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+    )
     return run.stdout.strip()
 
 
