@@ -118,8 +118,8 @@ class Recording(_Section):
 class Database(_Section):
     url: SecretStr
     upgrade_at_start: bool
-    connect_timeout_s: Annotated[int, Field(ge=2, le=60)]
-    statement_timeout_s: Annotated[int, Field(ge=1, le=60)]
+    connect_timeout_s: Annotated[int, Field(ge=2, le=14)]
+    statement_timeout_s: Annotated[int, Field(ge=1, le=14)]
     recycle_s: Annotated[int, Field(ge=10)]
 
 
