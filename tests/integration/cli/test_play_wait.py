@@ -1,6 +1,7 @@
 """`roomscribe play --wait`: the id of what was played, once it is over."""
 
 import asyncio
+import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from livekit import api
 
+from agent.cli.child import GUARD
 from agent.config import load_settings
 from agent.room.dispatch import Rooms
 from agent.room.viewer import Viewer
@@ -57,8 +59,10 @@ class Command:
 
 @asynccontextmanager
 async def running(*arguments: str) -> AsyncIterator[Command]:
+    # The guard gives it back its Ctrl-C, which a test run in the background of a shell has none of.
+    guarded = (sys.executable, "-I", "-S", str(GUARD), str(os.getpid()))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "agent", *arguments, stdout=PIPE, stderr=PIPE
+        *guarded, sys.executable, "-m", "agent", *arguments, stdout=PIPE, stderr=PIPE
     )
     try:
         yield Command(process)
