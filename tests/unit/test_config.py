@@ -1,6 +1,7 @@
 """What settings promise: where they come from, what is refused and how, and that secrets stay secret."""
 
 import pickle
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -276,7 +277,7 @@ def test_the_http_api_is_on_the_same_server(url: str, http_url: str, monkeypatch
 def test_database_in_a_folder_with_an_odd_name_lies_in_that_folder(tmp_path: Path) -> None:
     settings = load_settings().model_copy(update={"data_dir": tmp_path / "50%41 what? #1"})
 
-    with Database(settings.database_url).write():
+    with closing(Database(settings.database_url)) as database, database.write():
         pass
 
     assert [path.name for path in settings.data_dir.glob("*.db")] == ["roomscribe.db"]

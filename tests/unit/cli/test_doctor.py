@@ -1,3 +1,4 @@
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -69,8 +70,8 @@ async def test_an_unknown_engine_is_said() -> None:
 
 
 def test_a_database_that_is_up_to_date_is_good() -> None:
-    database = Database(load_settings().database_url)
-    schema.upgrade(database)
+    with closing(Database(load_settings().database_url)) as database:
+        schema.upgrade(database)
 
     check = check_database(load_settings())
 
@@ -90,8 +91,7 @@ def test_an_empty_database_is_made_ready_by_a_worker_or_else_by_hand(monkeypatch
 
 
 def test_a_database_of_somebody_else_is_said_whoever_upgrades() -> None:
-    database = Database(load_settings().database_url)
-    with database.write() as connection:
+    with closing(Database(load_settings().database_url)) as database, database.write() as connection:
         connection.exec_driver_sql("CREATE TABLE theirs (id INTEGER)")
 
     check = check_database(load_settings())
