@@ -73,7 +73,7 @@ class Recovery:
 
     async def look(self) -> None:
         """Drain what nobody writes any more, complete its audio, and end sessions whose room is gone."""
-        for part, look in (("disk", self._look_at_disk), ("sessions", self._sweep)):
+        for part, look in (("what jobs left", self._look_at_disk), ("lost sessions", self._sweep)):
             try:
                 await look()
             except (DatabaseError, JournalError, LiveKitError, OSError) as error:

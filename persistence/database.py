@@ -192,8 +192,13 @@ def _parsed(url: str) -> URL:
     driver = DRIVERS.get(parsed.drivername, parsed.drivername)
     if driver not in DRIVERS.values():
         raise ConfigError(f"config: database.url names {parsed.drivername!r}; known: sqlite, postgresql")
-    if "@" in (parsed.host or ""):
-        raise ConfigError("config: database.url has an @ in its user or password; write %40 for it there")
+    # What stands behind a sign that is to be quoted would be taken for a host or a name, and be shown.
+    is_file = parsed.drivername.startswith("sqlite")
+    if not is_file and (set("@/#") & set(parsed.host or "") or set("@:/#") & set(parsed.database or "")):
+        raise ConfigError(
+            "config: database.url has a sign in its user or password that must be quoted there: "
+            "%40 for @, %3A for :, %2F for /, %23 for #, %25 for %"
+        )
     parsed = parsed.set(drivername=driver)
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise ConfigError("config: database.url names no file; give sqlite:///path")

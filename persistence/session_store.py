@@ -74,7 +74,7 @@ class SessionStore:
         self._journal: Journal | None = None
         self._journal_due_s = 0.0
         self._journal_takes = True
-        self._database_takes = True
+        self._database_takes = not begun.is_provisional
         self._sync_problem = ""
         self._is_refused = False
         self._notes: list[Record] = []

@@ -119,15 +119,17 @@ def check_disk(settings: "Settings") -> Check:
     if not settings.recording.enabled:
         return Check("disk", "note", "recording is off, so that little is needed")
     least_mb = settings.recording.min_free_mb
+    # It may be a disk of its own.
+    folder = settings.stems_dir if settings.stems_dir.is_dir() else settings.data_dir
     try:
-        free_mb = disk_usage(settings.data_dir).free // 1_000_000
+        free_mb = disk_usage(folder).free // 1_000_000
     except OSError as error:
-        return Check("disk", "failed", f"the space in {settings.data_dir} is unknown: {error.strerror}")
+        return Check("disk", "failed", f"the space in {folder} is unknown: {error.strerror}")
     if free_mb < least_mb:
         return Check(
             "disk",
             "failed",
-            f"{settings.data_dir.resolve()} has {free_mb} MB left; nothing is recorded below {least_mb} MB",
+            f"{folder.resolve()} has {free_mb} MB left; nothing is recorded below {least_mb} MB",
             "free some space, set data_dir to another disk, or switch recording.enabled off",
         )
     return Check("disk", "ok", f"{free_mb} MB are free; recording needs {least_mb} MB")
@@ -144,7 +146,12 @@ def check_database(settings: "Settings") -> Check:
             version = schema.check(database)
     except DatabaseAwayError as error:
         problem = str(error).removeprefix("database ")
-        return Check("database", "failed", problem, f"start it, or set {DATABASE_URL} to where it runs")
+        return Check(
+            "database",
+            "failed",
+            problem,
+            f"start it, or set {DATABASE_URL} to where it runs and whom it lets in",
+        )
     except (ConfigError, DatabaseError) as error:
         problem, _, advice = str(error).removeprefix("database ").partition("; ")
         if UPGRADE in advice and settings.database.upgrade_at_start:

@@ -19,6 +19,21 @@ UNHEARD = {
 }
 
 
+REASONS = {
+    "disk_error": "the disk fails",
+    "disk_full": "the disk is full",
+    "disk_low": "the disk is nearly full",
+    "ended": "the session has ended",
+    "engine": "the speech engine is away",
+    "limit_duration": "the session has reached its longest duration",
+    "limit_idle": "nobody spoke for long",
+    "limit_participants": "too many people are here",
+    "storage": "neither the disk nor the database takes them",
+    "too_slow": "the disk is too slow",
+    "unheard": "nobody can be heard",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """A caption to be shown. `speaker` is the name, `identity` what tells people of one name apart."""
@@ -120,6 +135,7 @@ def _sentences(state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if value in ("live", "on") or (part == "recording" and value == "off"):
             continue
         reason = clean(state.get(f"{part}_reason") or "")
+        reason = REASONS.get(reason, reason)
         yield part, f"{part}: {value}, {reason}" if reason else f"{part}: {value}"
     for unheard in state["unheard"]:
         who = clean(unheard["identity"])

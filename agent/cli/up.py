@@ -110,11 +110,16 @@ def _local_port(settings: "Settings") -> int:
 def _livekit_log(data_dir: Path) -> Path:
     from agent.errors import InputError
 
+    log = data_dir / LIVEKIT_LOG
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        log.touch(0o600)
     except OSError as error:
-        raise InputError(f"data_dir {data_dir} cannot be made: {error.strerror}") from None
-    return data_dir / LIVEKIT_LOG
+        raise InputError(
+            f"data_dir {data_dir} cannot be written to: {error.strerror}; set it (ROOMSCRIBE_DATA_DIR) to a "
+            "folder that you may write to"
+        ) from None
+    return log
 
 
 async def _start_livekit(port: int, log: Path, api_key: str, api_secret: str) -> "LocalLiveKit":

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,7 +38,7 @@ from agent.session.store import Store
 from agent.session.usage import UsageMeter
 from agent.transcription.transcriber import EngineDown, EngineUp, Transcriber
 from agent.values import Heard, Speaker, Storage, Track
-from persistence.records import Ended, Gap, Record
+from persistence.records import Ended, Failure, Gap, Record
 
 __all__ = ["Session", "SessionReport"]
 
@@ -46,7 +47,7 @@ log = structlog.get_logger(__name__)
 STATE_INTERVAL_S = 10.0
 STATE_POLL_S = 0.25  # a change is told within that; a failed recording within a second
 LONGEST_UTTERANCE_MS = 30_000  # engines give a final at least so often while somebody speaks
-USAGE_INTERVAL_S = 30.0  # what a crash may leave out of a bill
+USAGE_INTERVAL_S = 5.0  # what a crash may leave out of a bill
 MEASURED = {"coverage", "lag_ms"}  # of a state: no reason to announce it
 FLUSH_AFTER_S = 0.5  # without any audio an engine would wait for ever for the silence that ends an utterance
 FINISH_TIMEOUT_S = 15.0  # for the last finals; a local engine on a busy machine takes seconds
@@ -328,6 +329,8 @@ class Session:
             body = self._state()
             # The figures move all the time; they go along when something else changes.
             settled = {key: body[key] for key in body.keys() - MEASURED}
+            if body["recording"] == "failed" != announced.get("recording"):
+                self._note_recording_failure(body["recording_reason"])
             if loop.time() >= due_s or settled != announced:
                 self._announcer.state(body)
                 announced = settled
@@ -337,6 +340,19 @@ class Session:
                 usage_due_s = loop.time() + USAGE_INTERVAL_S
             self._heed_limits()
             await asyncio.sleep(STATE_POLL_S)
+
+    def _note_recording_failure(self, reason: str) -> None:
+        """Whoever looks at the session later learns why audio is missing, and since when."""
+        minutes, seconds = divmod(self._now_ms() // 1000, 60)
+        self._note(
+            Failure(
+                id=uuid.uuid4().hex,
+                stage="recording",
+                code=reason,
+                message=f"Recording failed {minutes} min {seconds} s into the session: audio is missing.",
+                at=self._utc_now(),
+            )
+        )
 
     def _heed_limits(self) -> None:
         limit = self._limits.reached(

@@ -76,6 +76,7 @@ def configure_logs(
     logging.getLogger("livekit").setLevel(logging.WARNING if level != "debug" else logging.INFO)
     logging.getLogger("livekit.agents").setLevel(level.upper())
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each look at a database
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # of broken connections, which we tell ourselves
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:

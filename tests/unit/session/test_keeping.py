@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import jsonschema
 import pytest
 
 from agent.captions.protocol import encode, schema
+from agent.recording.recorder import Recorder
 from agent.session.announcer import SessionIdentity
 from agent.session.limits import SessionLimits
 from agent.session.session import USAGE_INTERVAL_S
@@ -17,7 +19,7 @@ from agent.session.source import (
     TrackOpened,
 )
 from agent.values import Event, Speaker, Track
-from persistence.records import Final, Gap, Presence, Usage
+from persistence.records import Failure, Final, Gap, Presence, Usage
 from tests.support.kept import Kept
 from tests.support.scripted_source import ScriptedSource, audio, silence
 from tests.support.scripted_stt import Fail, Say, ScriptedSTT, speech
@@ -218,3 +220,21 @@ def test_too_many_people_end_a_session():
     published = run_session(source, ScriptedSTT, limits=SessionLimits(max_participants=3))
     assert published.report.ended_by == "participants"
     assert 3_000 <= published.report.duration_ms < 10_000
+
+
+def test_recording_that_fails_is_kept_as_a_failure_once(tmp_path: Path):
+    def on_a_disk_that_is_nearly_full(kept: Kept) -> Recorder:
+        return Recorder(
+            tmp_path, space="default", session="session-1", epoch=1, bitrate_kbps=32,
+            min_free_mb=10**9, on_stem=kept.note,
+        )  # fmt: skip
+
+    published = run_session(talking(8), ScriptedSTT, new_recorder=on_a_disk_that_is_nearly_full)
+    (failure,) = published.kept.of("failure")
+    assert isinstance(failure, Failure)
+    assert (failure.stage, failure.code) == ("recording", "disk_low")
+    assert "0 min 0 s into the session" in failure.message
+    assert ("failed", "disk_low") in {
+        (state["recording"], state["recording_reason"]) for state in published.states
+    }
+    assert published.report.unrecorded_ms > 7_000
