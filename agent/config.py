@@ -78,13 +78,16 @@ class LiveKit(_Section):
 class Dispatch(_Section):
     mode: Literal["explicit", "automatic"]
     agent_name: Annotated[str, Field(min_length=1, max_length=64)]
+    rooms: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list), Field(min_length=1)]
 
 
 class Worker(_Section):
     max_jobs: Annotated[int, Field(ge=1, le=1000)]
     idle_processes: Annotated[int, Field(ge=0, le=64)]
+    drain_s: Annotated[int, Field(ge=0, le=86_400)]
     health_host: str
     health_port: Annotated[int, Field(ge=0, le=65535)]
+    metrics_port: Annotated[int, Field(ge=0, le=65535)]
 
 
 class Room(_Section):

@@ -1,4 +1,4 @@
-"""One room's process: from the job that LiveKit assigns to a live session.
+"""One room's process: from the job that LiveKit assigns to an agent that leads its room.
 
 Everything here is importable without side effects and picklable, since the worker's fork server imports it
 once for all rooms.
@@ -7,36 +7,40 @@ once for all rooms.
 import asyncio
 import contextlib
 import os
-import time
-import uuid
 from dataclasses import asdict
-from datetime import UTC, datetime
 from functools import partial
 
 import structlog
 from livekit.agents import AutoSubscribe, JobContext, JobProcess
 from livekit.local_inference import VAD, init_vad
 
+from agent.commands import heed_commands
 from agent.config import Settings
-from agent.errors import DatabaseError, JournalError
-from agent.recording.recorder import Recorder
+from agent.errors import DatabaseError, LiveKitError
+from agent.leadership import Leadership
+from agent.opening import (
+    give_back,
+    is_recorded,
+    limits_of,
+    new_recorder,
+    new_store,
+    open_session,
+    room_config,
+)
+from agent.room.dispatch import AgentInRoom, Errand, Rooms
 from agent.room.publisher import RoomPublisher
 from agent.room.source import RoomSource
 from agent.session.announcer import SessionIdentity
-from agent.session.limits import SessionLimits
-from agent.session.session import Session
+from agent.session.session import HANDED_OVER, SUPERSEDED, Session
 from agent.telemetry.logs import configure_structlog
 from agent.transcription.transcriber import Transcriber
 from agent.values import SAMPLE_RATE_HZ
 from persistence import sessions
-from persistence.apply import Applier
 from persistence.database import Database
 from persistence.database_thread import DatabaseThread
-from persistence.journal.drain import drain_all, is_there
-from persistence.journal.writer import Journal, JournalLimits
 from persistence.records import DEFAULT_SPACE, Begun
-from persistence.session_store import SessionStore
 from persistence.sessions import Opening, Refused
+from persistence.tables import RoomConfig
 from plugins.stt import load_engine
 
 __all__ = ["LEAVE_TIMEOUT_S", "enter", "leave", "prewarm"]
@@ -46,14 +50,13 @@ log = structlog.get_logger(__name__)
 LEAVE_TIMEOUT_S = 35.0  # more than a session takes to give out its last finals and to keep them
 ROOM_SPEAKS_S = 0.5
 CLOSE_TIMEOUT_S = 2.0
-BEGIN_TIMEOUT_S = 3.0  # for the database to answer; a session can begin without it
-PREDECESSOR_S = 0.5  # to wait for somebody else who drains what an agent before us has left
-PREDECESSOR_POLL_S = 0.02
 STEM_SAMPLE_RATE_HZ = 48_000  # what WebRTC sends
+SID_TIMEOUT_S = 5.0
+RECONNECT_TRIES = 5
+RECONNECT_RETRY_S = 0.5  # LiveKit lists who has connected anew a moment later
 
 ENGINE = "engine"
-SESSION = "session"
-RUNNING = "running"
+AGENT = "agent"
 
 
 def prewarm(settings: Settings, process: JobProcess) -> None:
@@ -70,7 +73,7 @@ def prewarm(settings: Settings, process: JobProcess) -> None:
 
 
 async def enter(settings: Settings, worker: str, context: JobContext) -> None:
-    """Join the room and begin its session; returns when that is set up, as LiveKit's shutdown asks for.
+    """Take the lead of a room, or stand by for it; returns when that is set up, since LiveKit waits for it.
 
     Args:
         settings: Those of the worker.
@@ -78,192 +81,278 @@ async def enter(settings: Settings, worker: str, context: JobContext) -> None:
         context: LiveKit's, of this job.
     """
     structlog.contextvars.bind_contextvars(room=context.job.room.name, job=context.job.id)
-    database = DatabaseThread(Database.of(settings))
-    opening = await _open(settings, worker, context, database)
-    opened_s = asyncio.get_running_loop().time()
-    if isinstance(opening, Refused):
-        log.info("session.refused", reason=f"the room's session was ended: {opening.reason}")
-        database.close()
-        context.shutdown("session ended before")
+    errand = Errand.decode(context.job.metadata)
+    if errand.sid and errand.sid != context.job.room.sid:
+        log.info("room.is_another", meant=errand.sid, found=context.job.room.sid)
+        context.shutdown("the room is another one")
         return
-    begun = opening.begun
-    structlog.contextvars.bind_contextvars(session=begun.session)
-    is_recorded = _is_recorded(settings, opening)
-    source = RoomSource(
-        context.room,
-        settings.room,
-        sample_rate_hz=STEM_SAMPLE_RATE_HZ if is_recorded else SAMPLE_RATE_HZ,
-    )
-    try:
-        await context.connect(auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE)
-    except Exception as error:  # noqa: BLE001  whatever it is, there is no session, and the job is over
-        # A room that was closed while we were on our way, or a server that is gone.
-        # Its message is not logged: it may hold the address that we joined by, and that the token.
-        log.warning("room.not_joined", error=type(error).__name__)
-        await _give_back(begun, database)
-        context.shutdown("room not joined")
-        return
-    source.start()
-    store = _new_store(settings, begun, database)
-    session = Session(
-        source,
-        publisher := RoomPublisher(context.room),
-        Transcriber(context.proc.userdata[ENGINE]),
-        store,
-        _new_recorder(settings, begun, store) if is_recorded else None,
-        SessionIdentity(
-            begun.session,
-            begun.epoch,
-            context.room.local_participant.identity,
-            offset_ms=begun.offset_ms + round((asyncio.get_running_loop().time() - opened_s) * 1000),
-            first_seq=opening.next_seq,
-        ),
-        limits=_limits(settings, opening),
-        languages=begun.languages,
-        new_detector=VAD,
-        partials_per_s=settings.captions.partials_per_s,
-    )
-    context.proc.userdata[SESSION] = session
-    context.proc.userdata[RUNNING] = asyncio.create_task(
-        _live(context, source, publisher, store, session), name="session"
-    )
-    log.info("session.started", pid=os.getpid(), epoch=begun.epoch, provisional=begun.is_provisional)
+    agent = _Agent(settings, worker, context, errand)
+    context.proc.userdata[AGENT] = agent
+    await agent.enter()
 
 
 async def leave(context: JobContext) -> None:
     """End the session, if there is one, and wait until its last captions are out."""
-    running = context.proc.userdata.get(RUNNING)
-    if running is None:
-        return
-    # A room that closes ends its job too, often before it says so itself; and that is the better reason.
-    await asyncio.wait((running,), timeout=ROOM_SPEAKS_S)
-    context.proc.userdata[SESSION].end("job_ended")
-    await asyncio.wait((running,), timeout=LEAVE_TIMEOUT_S)
+    agent: _Agent | None = context.proc.userdata.get(AGENT)
+    if agent is not None:
+        await agent.leave()
 
 
-async def _live(
-    context: JobContext, source: RoomSource, publisher: RoomPublisher, store: SessionStore, session: Session
-) -> None:
-    try:
-        async with store, publisher:
-            report = await session.run()
-        log.info(
-            "session.ended",
-            failed_sends=publisher.failed,
-            dropped_notes=store.dropped_notes,
-            **asdict(report),
+class _Agent:
+    """The agent of one room, from its coming to its leaving."""
+
+    def __init__(self, settings: Settings, worker: str, context: JobContext, errand: Errand) -> None:
+        self._settings = settings
+        self._worker = worker
+        self._context = context
+        self._errand = errand
+        self._room = context.job.room.name
+        self._identity = context.local_participant_identity
+        self._rooms = Rooms(settings)
+        self._database = DatabaseThread(Database.of(settings))
+        self._leadership = Leadership(
+            Database.of_leases(settings),
+            self._rooms,
+            space=DEFAULT_SPACE,
+            room=self._room,
+            sid=context.job.room.sid,
+            agent=self._identity,
+            worker=worker,
+            dead=errand.died,
         )
-    except Exception:
-        # The job ends with the session; who dispatched it sees the room without its agent.
-        log.exception("session.failed")
-    finally:
+        self._own_sid = ""
+        self._source: RoomSource | None = None
+        self._session: Session | None = None
+        self._handing_over: asyncio.Task[None] | None = None
+        self._reconnecting: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    async def enter(self) -> None:
+        """Join the room; what follows goes on by itself."""
+        # A room without an agent waits for both.
+        joining = asyncio.create_task(self._join(), name="agent.join")
+        if self._errand.handover:
+            config = await room_config(self._database, self._room)
+            if source := await joining:
+                source.listen(self._sample_rate_hz(config))
+                self._running = asyncio.create_task(self._take_over(source), name="agent.take_over")
+                return
+        else:
+            opening = await self._open() if await self._leadership.take() else None
+            opened_s = asyncio.get_running_loop().time()
+            source = await joining
+            if source and opening:
+                source.listen(self._sample_rate_hz(opening.room_config))
+                leading = self._lead(opening, opened_s, source)
+                self._running = asyncio.create_task(leading, name="agent.lead")
+                return
+            if opening:
+                await give_back(opening.begun, self._database)
+        await self._leadership.give_up()
+        await self._close("the room is not ours to lead")
+
+    async def leave(self) -> None:
+        """End the session, if there is one, and wait until its last captions are out."""
+        if self._running is None:
+            return
+        if self._session is None:
+            self._running.cancel()  # it stands by
+        else:
+            # A room that closes ends its job too, often before it says so itself; that is the better reason.
+            await asyncio.wait((self._running,), timeout=ROOM_SPEAKS_S)
+            self._session.end(HANDED_OVER if self._leadership.has_successor else "job_ended")
+        await asyncio.wait((self._running,), timeout=LEAVE_TIMEOUT_S)
+
+    async def _join(self) -> RoomSource | None:
+        """Join the room and ask for who is to be heard in it; None where that cannot be."""
+        room = self._context.room
+        self._source = source = RoomSource(room, self._settings.room)
+        try:
+            await self._context.connect(
+                auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE,
+                # With one for both ways, a track that is asked for comes 0.2 s later: it is our side that
+                # offers then, after a wait on either side.
+                single_peer_connection=False,
+            )
+        except Exception as error:  # noqa: BLE001  whatever it is, there is no session, and the job is over
+            # A room that was closed while we were on our way, or a server that is gone.
+            # Its message is not logged: it may hold the address that we joined by, and that the token.
+            log.warning("room.not_joined", error=type(error).__name__)
+            return None
+        self._own_sid = room.local_participant.sid
+        source.subscribe()
+        return source
+
+    def _sample_rate_hz(self, config: RoomConfig | None) -> int:
+        return STEM_SAMPLE_RATE_HZ if is_recorded(self._settings, config) else SAMPLE_RATE_HZ
+
+    async def _open(self, cut_ms: int | None = None) -> Opening | None:
+        opening = await open_session(
+            self._settings,
+            self._database,
+            room=self._room,
+            room_sid=self._leadership.sid,
+            agent=self._identity,
+            worker=self._worker,
+            cut_ms=cut_ms,
+        )
+        if isinstance(opening, Refused):
+            log.info("session.refused", reason=f"the room's session was ended: {opening.reason}")
+            return None
+        return opening
+
+    async def _take_over(self, source: RoomSource) -> None:
+        """Stand by for an agent that leaves the room, and go on where it stopped hearing."""
+        try:
+            if await self._leadership.stand_by(self._errand.handover, source):
+                opening = await self._open(self._leadership.cut_ms)
+                opened_s = asyncio.get_running_loop().time()
+                if opening is not None:
+                    await self._lead(opening, opened_s, source)
+                    return
+            await self._leadership.give_up()
+        except Exception:
+            log.exception("session.failed")
+        await self._close("nothing was handed over")
+
+    async def _lead(self, opening: Opening, opened_s: float, source: RoomSource) -> None:
+        """Lead the room until its session ends, or somebody else leads it."""
+        begun = opening.begun
+        structlog.contextvars.bind_contextvars(session=begun.session)
+        zero_s = opened_s - opening.now_ms / 1000
+        now_ms = round((asyncio.get_running_loop().time() - zero_s) * 1000)
+        if (cut_ms := self._leadership.cut_ms) is not None:
+            source.forget_before(zero_s + cut_ms / 1000)
+        store = new_store(self._settings, begun, self._database)
+        publisher = RoomPublisher(self._context.room)
+        records = is_recorded(self._settings, opening.room_config)
+        self._session = session = Session(
+            source,
+            publisher,
+            Transcriber(self._context.proc.userdata[ENGINE]),
+            store,
+            new_recorder(self._settings, begun, store) if records else None,
+            SessionIdentity(
+                begun.session,
+                begun.epoch,
+                self._identity,
+                offset_ms=now_ms if cut_ms is None else begun.offset_ms,
+                first_seq=opening.next_seq,
+            ),
+            limits=limits_of(self._settings, opening.room_config),
+            lead=self._leadership,
+            zero_s=zero_s,
+            languages=begun.languages,
+            new_detector=VAD,
+            partials_per_s=self._settings.captions.partials_per_s,
+        )
+        log.info(
+            "session.started",
+            pid=os.getpid(),
+            epoch=begun.epoch,
+            provisional=begun.is_provisional,
+            took_over=cut_ms is not None,
+        )
+        beside = [
+            asyncio.create_task(self._hold(begun.epoch, source, session), name="agent.hold"),
+            asyncio.create_task(self._tell_cut(source, session), name="agent.tell_cut"),
+            asyncio.create_task(
+                heed_commands(self._database, begun, session.end), name="agent.heed_commands"
+            ),
+        ]
+        self._context.room.on("reconnected", partial(self._on_reconnected, begun))
+        try:
+            async with store, publisher:
+                report = await session.run()
+                beside[-1].cancel()  # before the store closes the database
+            await self._leadership.give_up()
+            log.info(
+                "session.ended",
+                failed_sends=publisher.failed,
+                dropped_notes=store.dropped_notes,
+                **asdict(report),
+            )
+        except Exception:
+            # The job ends with the session, and leaves its lease: that brings a successor.
+            log.exception("session.failed")
+        finally:
+            for task in (*beside, self._handing_over, self._reconnecting):
+                if task is not None:
+                    task.cancel()
+            await self._close("session ended")
+
+    async def _hold(self, epoch: int, source: RoomSource, session: Session) -> None:
+        def hand_over() -> None:
+            if self._handing_over is None:
+                log.info("session.hands_over")
+                self._handing_over = asyncio.create_task(session.hand_over(), name="agent.hand_over")
+
+        await self._leadership.hold(epoch, source, hand_over, lambda: session.end(SUPERSEDED))
+
+    async def _tell_cut(self, source: RoomSource, session: Session) -> None:
+        """When the session ends, tell who stands by from when on; a room that is gone is nobody's to lead."""
+        cut_ms = await session.until_ending()
+        if source.is_closed:
+            await self._leadership.give_up()
+        else:
+            await self._leadership.cut(cut_ms)
+
+    def _on_reconnected(self, begun: Begun) -> None:
+        if self._reconnecting is None or self._reconnecting.done():
+            following = self._after_reconnect(begun)
+            self._reconnecting = asyncio.create_task(following, name="agent.after_reconnect")
+
+    async def _after_reconnect(self, begun: Begun) -> None:
+        """See what a connection that was made anew means for this agent.
+
+        LiveKit ends the job of an agent that reconnects fully, within 15 s (livekit#4887): somebody else is
+        to take over before. Where LiveKit itself was started again, it knows of no job, and the room has
+        another SID.
+        """
+        for _ in range(RECONNECT_TRIES):
+            try:
+                sids = await self._rooms.open_sids([self._room])
+                mine = {agent.sid for agent in await self._rooms.agents_in(self._room) if self._is_me(agent)}
+                if mine and sids and self._leadership.sid not in sids:
+                    await self._follow_room(begun, sids.pop())
+                    return
+                if mine and self._own_sid not in mine:
+                    log.warning("room.reconnected_fully")
+                    errand = Errand(self._leadership.sid, handover=self._identity)
+                    await self._rooms.dispatch(self._room, errand)
+                    return
+            except LiveKitError as error:
+                log.warning("livekit.away", problem=str(error))
+            await asyncio.sleep(RECONNECT_RETRY_S)
+
+    def _is_me(self, agent: AgentInRoom) -> bool:
+        return agent.identity == self._identity
+
+    async def _follow_room(self, begun: Begun, sid: str) -> None:
+        """The room is another one for LiveKit, and the same meeting."""
+        log.warning("room.has_another_sid", sid=sid)
+        self._leadership.sid = sid
+
+        def add_sid() -> None:
+            with self._database.database.write() as connection:
+                placed = sessions.placement(connection, begun.space, begun.session, begun.epoch)
+                if placed is not None:
+                    sessions.add_sid(connection, begun.space, placed.session_id, sid)
+
+        try:
+            await self._database.call(add_sid, SID_TIMEOUT_S)
+        except DatabaseError as error:
+            log.warning("database.away", problem=str(error))
+
+    async def _close(self, reason: str) -> None:
+        """Leave the room."""
         # First of all, so that nothing below can keep the job alive.
-        context.shutdown("session ended")
-        await source.aclose()
+        self._context.shutdown(reason)
+        if self._source is not None:
+            await self._source.aclose()
+        self._leadership.close()
+        self._database.close()
+        await self._rooms.aclose()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await context.proc.userdata[ENGINE].aclose()
-
-
-async def _open(
-    settings: Settings, worker: str, context: JobContext, database: DatabaseThread
-) -> Opening | Refused:
-    """Take the room's next epoch from the database; without it, begin a session that it will place later."""
-    room = context.job.room
-    new_id = uuid.uuid4().hex
-
-    def begin() -> Opening | Refused:
-        _drain_predecessor(settings, database.database, room.name)
-        with database.database.write() as connection:
-            return sessions.begin(
-                connection,
-                space=DEFAULT_SPACE,
-                room=room.name,
-                room_sid=room.sid,
-                worker=worker,
-                languages=[settings.stt.language],
-                new_id=new_id,
-                agent=context.local_participant_identity,
-            )
-
-    try:
-        return await database.call(begin, BEGIN_TIMEOUT_S)
-    except DatabaseError as error:
-        log.warning("session.begins_without_database", problem=str(error))
-    begun = Begun(
-        session=new_id,
-        # Higher than any that the database has given for this room, and than an earlier one of this kind.
-        epoch=int(time.time()),
-        room=room.name,
-        room_sid=room.sid,
-        agent=context.local_participant_identity,
-        worker=worker,
-        languages=(settings.stt.language,),
-        started_at=datetime.now(UTC),
-        offset_ms=0,
-        is_provisional=True,
-    )
-    return Opening(begun, 1, None)
-
-
-async def _give_back(begun: Begun, database: DatabaseThread) -> None:
-    """Nothing comes of an epoch that was taken."""
-    settle = Applier(database.database, begun.space, begun.session, begun.epoch).settle
-    try:
-        await database.call(settle, BEGIN_TIMEOUT_S)
-    except DatabaseError as error:
-        log.warning("database.away", problem=str(error))
-    database.close()
-
-
-def _drain_predecessor(settings: Settings, database: Database, room: str) -> None:
-    """Bring over what an agent that died here left of this room: numbers and times go on after it."""
-    deadline_s = time.monotonic() + PREDECESSOR_S
-    try:
-        while is_there(settings.journal_dir, room) and time.monotonic() < deadline_s:
-            if not drain_all(settings.journal_dir, database, room=room):
-                time.sleep(PREDECESSOR_POLL_S)  # the worker is at it, or that agent lives
-    except JournalError as error:
-        log.warning("journal.not_drained", problem=str(error))
-
-
-def _new_store(settings: Settings, begun: Begun, database: DatabaseThread) -> SessionStore:
-    limits = JournalLimits(max_bytes=settings.journal.max_mb * 1_000_000)
-    return SessionStore(
-        begun,
-        partial(Journal.create, settings.journal_dir, begun, limits),
-        database,
-        sync=settings.journal.sync,
-        sync_interval_s=settings.journal.sync_interval_ms / 1000,
-        # In the order in which they began, so that a later one is placed in the session of an earlier one.
-        prepare=partial(_drain_predecessor, settings, database.database, begun.room)
-        if begun.is_provisional
-        else None,
-    )
-
-
-def _new_recorder(settings: Settings, begun: Begun, store: SessionStore) -> Recorder:
-    return Recorder(
-        settings.stems_dir,
-        space=begun.space,
-        session=begun.session,
-        epoch=begun.epoch,
-        bitrate_kbps=settings.recording.bitrate_kbps,
-        min_free_mb=settings.recording.min_free_mb,
-        on_stem=store.note,
-    )
-
-
-def _is_recorded(settings: Settings, opening: Opening) -> bool:
-    room = opening.room_config
-    return settings.recording.enabled if room is None or room.is_recorded is None else room.is_recorded
-
-
-def _limits(settings: Settings, opening: Opening) -> SessionLimits:
-    """Those of the room, and those of the settings where the room has none of its own."""
-    names = ("idle_s", "max_duration_s", "max_participants")
-    of_room = {name: getattr(opening.room_config, name, None) for name in names}
-    of_settings = settings.limits.model_dump()
-    return SessionLimits(
-        **of_settings | {name: value for name, value in of_room.items() if value is not None}
-    )
+                await self._context.proc.userdata[ENGINE].aclose()

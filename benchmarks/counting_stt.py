@@ -1,20 +1,30 @@
 """A speech engine that counts instead of listening: `benchmarks.counting_stt:CountingSTT`.
 
-It costs next to nothing and says something every 0.4 s, each final a text that no other one has. So a
-benchmark or a test can follow each single final from the engine to the database, in as many rooms as it
-likes.
+It costs next to nothing and says something every 0.4 s (`COUNTING_STT_INTERVAL_S`), each final a text that no
+other one has. So a benchmark or a test can follow each single final from the engine to the database, in as
+many rooms as it likes.
+
+`ReconnectingSTT` also has its agent lose its connection: when a file with the room's name appears in the
+folder `COUNTING_STT_RECONNECT_DIR`. An engine is what of a benchmark runs in an agent's process.
 """
 
+import asyncio
+import os
 import uuid
+from pathlib import Path
 from typing import Any
 
-from livekit.agents import APIConnectOptions, NotGivenOr, stt
+from livekit import rtc
+from livekit.agents import APIConnectOptions, NotGivenOr, get_job_context, stt
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, TimedString
 from livekit.agents.utils import AudioBuffer
 
-__all__ = ["CountingSTT"]
+__all__ = ["CountingSTT", "ReconnectingSTT"]
 
 INTERVAL_S = 0.4
+INTERVAL = "COUNTING_STT_INTERVAL_S"
+RECONNECT_DIR = "COUNTING_STT_RECONNECT_DIR"
+POLL_S = 0.1
 WORD_S = 0.03
 
 
@@ -22,12 +32,12 @@ class CountingSTT(stt.STT[Any]):
     """Each stretch of audio becomes one partial and one final of three words.
 
     Args:
-        interval_s: How long a stretch is.
+        interval_s: How long a stretch is; None leaves it to the environment.
     """
 
-    def __init__(self, interval_s: float = INTERVAL_S) -> None:
+    def __init__(self, interval_s: float | None = None) -> None:
         super().__init__(capabilities=stt.STTCapabilities(streaming=True, interim_results=True))
-        self._interval_s = interval_s
+        self._interval_s = float(os.environ.get(INTERVAL, INTERVAL_S)) if interval_s is None else interval_s
 
     def prewarm(self) -> None:
         """Nothing to load."""
@@ -48,6 +58,18 @@ class CountingSTT(stt.STT[Any]):
         conn_options: APIConnectOptions,
     ) -> stt.SpeechEvent:
         raise NotImplementedError
+
+
+class ReconnectingSTT(CountingSTT):
+    """Counts, and has its agent reconnect fully when it is asked to."""
+
+    def stream(
+        self,
+        *,
+        language: NotGivenOr[str] = NOT_GIVEN,
+        conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS,
+    ) -> "_CountingStream":
+        return _ReconnectingStream(self, conn_options, self._interval_s)
 
 
 class _CountingStream(stt.RecognizeStream):
@@ -89,3 +111,23 @@ class _CountingStream(stt.RecognizeStream):
             confidence=1.0,
         )
         self._event_ch.send_nowait(stt.SpeechEvent(type=kind, alternatives=[data]))
+
+
+class _ReconnectingStream(_CountingStream):
+    async def _run(self) -> None:
+        watching = asyncio.create_task(_reconnect_when_asked(), name="benchmark.reconnect")
+        try:
+            await super()._run()
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+
+async def _reconnect_when_asked() -> None:
+    room = get_job_context().room
+    asked = Path(os.environ[RECONNECT_DIR]) / room.name
+    while True:
+        await asyncio.sleep(POLL_S)
+        if asked.exists():
+            asked.unlink()
+            await room.simulate_scenario(rtc.SimulateScenarioKind.SIMULATE_FULL_RECONNECT)

@@ -21,6 +21,9 @@ __all__ = ["LOCK_TIMEOUT_MS", "Database"]
 
 LOCK_TIMEOUT_MS = 5_000  # for another process to end its write, on either database
 POOL_TIMEOUT_S = 5.0
+LEASES_SUFFIX = "-leases"  # of the name of SQLite's file
+LEASES_LOCK_TIMEOUT_MS = 1_000  # a heartbeat that waits longer is worth nothing
+LEASES_TIMEOUT_S = 2  # the least that PostgreSQL's client takes
 DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 
 # A PostgreSQL whose machine or network is gone without a word is given up after some 10 s, not 15 minutes.
@@ -48,6 +51,9 @@ class Database:
         connect_timeout_s: For PostgreSQL to take a connection.
         statement_timeout_s: For PostgreSQL to answer.
         recycle_s: A connection that is older is made anew.
+        lock_timeout_ms: For somebody else to end their write.
+        is_durable: Whether what is written outlives a power cut. SQLite writes much faster without; what
+            was written last may be lost then, and the whole file be damaged.
 
     Raises:
         ConfigError: The URL is none of a database that we know.
@@ -61,17 +67,21 @@ class Database:
         connect_timeout_s: int = 5,
         statement_timeout_s: int = 10,
         recycle_s: int = 1800,
+        lock_timeout_ms: int = LOCK_TIMEOUT_MS,
+        is_durable: bool = True,
     ) -> None:
         parsed = _parsed(url)
-        self._engine = _engine(parsed, connections, connect_timeout_s, recycle_s)
+        self._engine = _engine(parsed, connections, connect_timeout_s, recycle_s, lock_timeout_ms)
         self._statement_timeout_s = statement_timeout_s
+        self._lock_timeout_ms = lock_timeout_ms
+        self._synchronous = "FULL" if is_durable else "OFF"
         self._kind = parsed.get_backend_name()
         # Options, such as another password, may stand behind the question mark.
         self._name = parsed.set(drivername=self._kind, query={}).render_as_string(hide_password=True)
         self._lock = threading.Lock()
         self._psycopg_connections: WeakSet[psycopg.Connection[Any]] = WeakSet()
         if self.is_sqlite:
-            event.listen(self._engine, "connect", _prepare_sqlite)
+            event.listen(self._engine, "connect", self._prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
         else:
             # The first, since SQLAlchemy's own asks the server for this and that.
@@ -89,6 +99,28 @@ class Database:
             connect_timeout_s=settings.database.connect_timeout_s,
             statement_timeout_s=settings.database.statement_timeout_s,
             recycle_s=settings.database.recycle_s,
+        )
+
+    @classmethod
+    def of_leases(cls, settings: Settings) -> Self:
+        """The one that keeps leases, which waits for nothing longer than a lease is worth waiting for.
+
+        For SQLite it is a file of its own beside the one that the settings name, so that no long write there
+        delays a renewal; `leases.prepare` makes its table.
+
+        Raises:
+            ConfigError: As above.
+        """
+        url = _parsed(settings.database_url)
+        if url.get_backend_name() == "sqlite":
+            url = url.set(database=f"{url.database}{LEASES_SUFFIX}")
+        return cls(
+            url.render_as_string(hide_password=False),
+            connect_timeout_s=LEASES_TIMEOUT_S,
+            statement_timeout_s=LEASES_TIMEOUT_S,
+            recycle_s=settings.database.recycle_s,
+            lock_timeout_ms=LEASES_LOCK_TIMEOUT_MS,
+            is_durable=False,
         )
 
     @property
@@ -177,9 +209,18 @@ class Database:
         # Not as start options, which poolers refuse.
         with connection.cursor() as cursor:
             cursor.execute(f"SET statement_timeout = '{self._statement_timeout_s}s'")
-            cursor.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
+            cursor.execute(f"SET lock_timeout = {self._lock_timeout_ms}")
             cursor.execute("SET timezone = 'UTC'")
         connection.commit()
+
+    def _prepare_sqlite(self, connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # we begin transactions ourselves
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        # A journal is removed when its records are in the database: they must be on the disk by then.
+        cursor.execute(f"PRAGMA synchronous = {self._synchronous}")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
 
 
 def _parsed(url: str) -> URL:
@@ -205,10 +246,12 @@ def _parsed(url: str) -> URL:
     return parsed
 
 
-def _engine(url: URL, connections: int, connect_timeout_s: int, recycle_s: int) -> Engine:
+def _engine(
+    url: URL, connections: int, connect_timeout_s: int, recycle_s: int, lock_timeout_ms: int
+) -> Engine:
     if url.get_backend_name() == "sqlite":
         _make_file(Path(url.database or ""))
-        arguments: dict[str, Any] = {"timeout": LOCK_TIMEOUT_MS / 1000, "check_same_thread": False}
+        arguments: dict[str, Any] = {"timeout": lock_timeout_ms / 1000, "check_same_thread": False}
     else:
         arguments = TCP | {
             "connect_timeout": connect_timeout_s,
@@ -231,22 +274,15 @@ def _make_file(file: Path) -> None:
     """Make the file of a database where there is none, for this user alone: it holds what people said."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # Closing one that this process has open as a database gives up SQLite's locks on it: others would
+        # take us for gone, and remove the WAL that we write to.
+        if not file.is_file():
+            os.close(os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise ConfigError(
             f"config: database.url: {file} cannot be made: {error.strerror}; "
             "set database.url or data_dir to a place that you may write to"
         ) from error
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # we begin transactions ourselves
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    # A journal is removed when its records are in the database: they must be on the disk by then.
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
 
 
 def _begin_sqlite(connection: Connection) -> None:

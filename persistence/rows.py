@@ -8,13 +8,16 @@ from sqlalchemy import Column, Connection, Select, Table
 from persistence.tables import SCHEMA
 
 __all__ = [
+    "AGENT_DEATH",
     "AUDIT_EVENT",
     "EPOCH",
     "GAP",
+    "LEASE",
     "PARTICIPANT",
     "PROCESSING_ERROR",
     "ROOM_CONFIG",
     "SESSION",
+    "SESSION_COMMAND",
     "SID",
     "STEM",
     "USAGE",
@@ -31,6 +34,9 @@ UTTERANCE = SCHEMA.tables["utterance"]
 GAP = SCHEMA.tables["gap"]
 STEM = SCHEMA.tables["stem"]
 USAGE = SCHEMA.tables["usage"]
+LEASE = SCHEMA.tables["lease"]
+AGENT_DEATH = SCHEMA.tables["agent_death"]
+SESSION_COMMAND = SCHEMA.tables["session_command"]
 ROOM_CONFIG = SCHEMA.tables["room_config"]
 PROCESSING_ERROR = SCHEMA.tables["processing_error"]
 AUDIT_EVENT = SCHEMA.tables["audit_event"]

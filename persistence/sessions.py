@@ -5,9 +5,10 @@ Every function takes a connection, so that its caller decides what belongs into 
 """
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import (
@@ -25,6 +26,7 @@ from sqlalchemy import (
     update,
 )
 
+from persistence.clock import clock, database_time
 from persistence.position import Position
 from persistence.records import Begun, Gap
 from persistence.rows import (
@@ -46,6 +48,7 @@ __all__ = [
     "Opening",
     "Placement",
     "Refused",
+    "add_sid",
     "begin",
     "database_time",
     "end",
@@ -53,6 +56,7 @@ __all__ = [
     "newest_of_sid",
     "placement",
     "register",
+    "room_config",
     "settle",
     "settle_orphans",
     "space_of",
@@ -77,11 +81,16 @@ BEGINNING = Position(1, 0)  # of a journal
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a job needs to lead a session: its first record, the next `seq`, and what is set for its room."""
+    """What a job needs to lead a session: its first record, the next `seq`, and what is set for its room.
+
+    `now_ms` is what time it is in the session, by the database's clock. What is heard before the offset of
+    `begun` belongs to the agent before.
+    """
 
     begun: Begun
     next_seq: int
     room_config: RoomConfig | None
+    now_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +125,6 @@ class Lost:
     heard_at: datetime
 
 
-def database_time(connection: Connection) -> datetime:
-    """What time it is by the clock of the database, which all workers share."""
-    at: datetime = connection.execute(select(_clock(connection))).scalar_one()
-    return at
-
-
 def begin(
     connection: Connection,
     *,
@@ -132,6 +135,8 @@ def begin(
     languages: Sequence[str],
     new_id: str,
     agent: str = "",
+    cut_ms: int | None = None,
+    last_seqs: Mapping[str, int] = MappingProxyType({}),
 ) -> Opening | Refused:
     """Begin the session of a room, or go on with the one that it has.
 
@@ -144,6 +149,8 @@ def begin(
         languages: What is spoken, as ISO 639-1 codes.
         new_id: The session's id if it is a new one.
         agent: The agent's identity in the room.
+        cut_ms: Up to where, in session time, the agent before has heard, if it hands over.
+        last_seqs: By session, the last `seq` that viewers may have got, where the database may not know it.
     """
     _lock_room(connection, space, room)
     at = database_time(connection)
@@ -165,14 +172,19 @@ def begin(
         offset_ms=0,
         is_provisional=False,
     )
-    next_seq = 1
+    now_ms, next_seq = 0, 1
     if known is None or known.ended_by in ENDED_FOR_NOW:
         _create(connection, begun, SessionStatus.CREATED, at)
     else:
-        begun, next_seq = _continue(connection, known, begun, at)
-    _add_sid(connection, begun.session, begun, at)
+        begun, now_ms, next_seq = _continue(connection, known, begun, at, cut_ms, last_seqs)
+    _add_sid(connection, space, begun.session, room_sid, at)
     _add_epoch(connection, begun, Placement(begun.session, space, begun.epoch, worker))
-    return Opening(begun, next_seq, _room_config(connection, space, room))
+    return Opening(begun, next_seq, room_config(connection, space, room), now_ms)
+
+
+def add_sid(connection: Connection, space: str, session_id: str, sid: str) -> None:
+    """A room has another SID, and its session goes on: LiveKit was started again. Idempotent."""
+    _add_sid(connection, space, session_id, sid, database_time(connection))
 
 
 def register(connection: Connection, begun: Begun) -> Placement:
@@ -203,7 +215,7 @@ def register(connection: Connection, begun: Begun) -> Placement:
         _follow(connection, target, placed.epoch, began_at)
         if begun.is_provisional:
             _add_away(connection, target, placed.epoch, placed.shift_ms + begun.offset_ms)
-    _add_sid(connection, placed.session_id, begun, began_at)
+    _add_sid(connection, begun.space, placed.session_id, begun.room_sid, began_at)
     _add_epoch(connection, begun, placed)
     return placed
 
@@ -230,14 +242,14 @@ def touch(connection: Connection, space: str, session_id: str) -> None:
     connection.execute(
         update(SESSION)
         .where(*_is(space, session_id), _is_open())
-        .values(heard_at=_clock(connection), **LIVE_AGAIN)
+        .values(heard_at=clock(connection), **LIVE_AGAIN)
     )
 
 
 def settle(connection: Connection, space: str, published_as: str, epoch: int) -> None:
     """Nothing more comes from this agent: it is gone, and its journal is in the database."""
     connection.execute(
-        update(EPOCH).where(*_published(space, published_as, epoch)).values(settled_at=_clock(connection))
+        update(EPOCH).where(*_published(space, published_as, epoch)).values(settled_at=clock(connection))
     )
 
 
@@ -339,14 +351,6 @@ def end_lost(connection: Connection, session_id: str, heard_before: datetime) ->
     return True
 
 
-def _clock(connection: Connection) -> ColumnElement[datetime]:
-    """The database's own time. SQLite has none that is finer than ours, and is on the same machine."""
-    if connection.dialect.name == "sqlite":
-        return literal(datetime.now(UTC), UtcDateTime())
-    # now() would be when the transaction began, maybe long before it got its locks.
-    return func.clock_timestamp(type_=UtcDateTime())
-
-
 def _lock_room(connection: Connection, space: str, room: str) -> None:
     """Until the transaction ends, no other one begins or registers a session of this room."""
     if connection.dialect.name != "sqlite":  # where a transaction that writes is alone
@@ -427,22 +431,31 @@ def _create(
     )
 
 
-def _continue(connection: Connection, known: Row[Any], begun: Begun, at: datetime) -> tuple[Begun, int]:
-    """Lead a known session on: what was begun, and the next `seq`."""
+def _continue(
+    connection: Connection,
+    known: Row[Any],
+    begun: Begun,
+    at: datetime,
+    cut_ms: int | None,
+    last_seqs: Mapping[str, int],
+) -> tuple[Begun, int, int]:
+    """Lead a known session on: what was begun, session time, and the next `seq`."""
     # Clocks may jump back, session time does not.
-    offset_ms = max(
+    now_ms = max(
         _ms(at - known.started_at), _extent_ms(connection, known), _last_offset_ms(connection, known)
     )
     epoch = _last_epoch(connection, known) + 1
-    _, last_seq = _said(connection, known)
-    _add_away(connection, known, epoch, offset_ms)
+    _, kept_seq = _said(connection, known)
+    if cut_ms is None:
+        _add_away(connection, known, epoch, now_ms)
+    offset_ms = now_ms if cut_ms is None else min(cut_ms, now_ms)
     connection.execute(
         update(SESSION)
         .where(*_is(known.space_id, known.id))
         .values(epoch=epoch, heard_at=at, **(LIVE_AGAIN if known.status == SessionStatus.ENDED else {}))
     )
     told = {"session": known.id, "epoch": epoch, "started_at": known.started_at, "offset_ms": offset_ms}
-    return begun.model_copy(update=told), last_seq + 1
+    return begun.model_copy(update=told), now_ms, max(kept_seq, last_seqs.get(known.id, 0)) + 1
 
 
 def _add_away(connection: Connection, known: Row[Any], epoch: int, until_ms: int) -> None:
@@ -546,14 +559,10 @@ def _free_epoch(connection: Connection, session: Row[Any], wanted: int) -> int:
     return _last_epoch(connection, session) + 1
 
 
-def _add_sid(connection: Connection, session_id: str, begun: Begun, since: datetime) -> None:
-    known = select(SID.c.sid).where(
-        SID.c.space_id == begun.space, SID.c.session_id == session_id, SID.c.sid == begun.room_sid
-    )
+def _add_sid(connection: Connection, space: str, session_id: str, sid: str, since: datetime) -> None:
+    known = select(SID.c.sid).where(SID.c.space_id == space, SID.c.session_id == session_id, SID.c.sid == sid)
     if connection.execute(known).one_or_none() is None:
-        connection.execute(
-            insert(SID).values(session_id=session_id, sid=begun.room_sid, space_id=begun.space, since=since)
-        )
+        connection.execute(insert(SID).values(session_id=session_id, sid=sid, space_id=space, since=since))
 
 
 def _add_epoch(connection: Connection, begun: Begun, placed: Placement) -> None:
@@ -574,7 +583,8 @@ def _add_epoch(connection: Connection, begun: Begun, placed: Placement) -> None:
     )
 
 
-def _room_config(connection: Connection, space: str, room: str) -> RoomConfig | None:
+def room_config(connection: Connection, space: str, room: str) -> RoomConfig | None:
+    """What is set for a room."""
     row = connection.execute(
         select(ROOM_CONFIG).where(ROOM_CONFIG.c.space_id == space, ROOM_CONFIG.c.room == room)
     ).one_or_none()
@@ -586,7 +596,7 @@ def _audit(connection: Connection, space: str, action: str, subject: str, **deta
         insert(AUDIT_EVENT).values(
             id=uuid.uuid4().hex,
             space_id=space,
-            at=_clock(connection),
+            at=clock(connection),
             actor="roomscribe",
             action=action,
             subject=subject,

@@ -10,6 +10,7 @@ from sqlmodel import Field, SQLModel
 
 __all__ = [
     "SCHEMA",
+    "AgentDeath",
     "AuditEvent",
     "Gap",
     "Lease",
@@ -17,6 +18,7 @@ __all__ = [
     "ProcessingError",
     "RoomConfig",
     "Session",
+    "SessionCommand",
     "SessionEpoch",
     "SessionSid",
     "SessionStatus",
@@ -260,7 +262,11 @@ class Usage(SQLModel, table=True):
 
 
 class RoomConfig(SQLModel, table=True):
-    """What is set for one room; None leaves it to the settings."""
+    """What is set for one room; None leaves it to the settings.
+
+    `has_agent` says whether it gets an agent even if nobody asks for one, or none whoever asks; None gives it
+    one where it is asked for.
+    """
 
     __tablename__ = "room_config"
 
@@ -270,19 +276,70 @@ class RoomConfig(SQLModel, table=True):
     max_duration_s: int | None = None
     max_participants: int | None = None
     is_recorded: bool | None = None
+    has_agent: bool | None = None
 
 
 class Lease(SQLModel, table=True):
-    """Which agent leads a room, until when."""
+    """Which agent leads a room, until when, and who stands by to take over from it.
+
+    It belongs to a space as all rows do, but without a foreign key: SQLite keeps leases in a file of their
+    own. The reconciler's has neither space nor room. `cut_ms` is up to where in session time the holder
+    hears, once it hands over.
+    """
 
     __tablename__ = "lease"
 
-    space_id: str = Field(sa_type=Key, primary_key=True, foreign_key="space.id")
+    space_id: str = Field(sa_type=Key, primary_key=True)
     room: str = Field(sa_type=Key, primary_key=True)
     sid: str = Field(sa_type=Key)
     holder: str = Field(sa_type=Text)
+    worker: str = Field(sa_type=Text)
     epoch: int = Field(sa_type=BigInteger)
+    acquired_at: datetime = Field(sa_type=UtcDateTime)
+    renewed_at: datetime = Field(sa_type=UtcDateTime)
     expires_at: datetime = Field(sa_type=UtcDateTime)
+    successor: str = Field(default="", sa_type=Text)
+    successor_expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    cut_ms: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class AgentDeath(SQLModel, table=True):
+    """An agent that died soon after it began to run, `age_ms` after."""
+
+    __tablename__ = "agent_death"
+    __table_args__ = (Index("agent_death_by_time", "at"),)
+
+    space_id: str = Field(sa_type=Key, primary_key=True, foreign_key="space.id")
+    room: str = Field(sa_type=Key, primary_key=True)
+    holder: str = Field(sa_type=Key, primary_key=True)
+    sid: str = Field(sa_type=Key)
+    worker: str = Field(sa_type=Text)
+    at: datetime = Field(sa_type=UtcDateTime)
+    age_ms: int = Field(sa_type=BigInteger)
+
+
+class SessionCommand(SQLModel, table=True):
+    """What somebody asked the agent of a session to do, and what became of it."""
+
+    __tablename__ = "session_command"
+    __table_args__ = (
+        Index(
+            "session_command_waiting",
+            "session_id",
+            sqlite_where=text("done_at IS NULL"),
+            postgresql_where=text("done_at IS NULL"),
+        ),
+    )
+
+    id: str = Field(sa_type=Key, primary_key=True)
+    space_id: str = Field(sa_type=Key, foreign_key="space.id")
+    session_id: str = Field(sa_type=Key, foreign_key="session.id")
+    kind: str = Field(sa_type=Text)
+    body: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    asked_by: str = Field(sa_type=Text)
+    asked_at: datetime = Field(sa_type=UtcDateTime)
+    done_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    outcome: str = Field(default="", sa_type=Text)
 
 
 class ProcessingError(SQLModel, table=True):

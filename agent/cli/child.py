@@ -18,8 +18,9 @@ STOP_S = 40.0  # a worker gives its sessions 35 s to end
 class Child:
     """A running command, in a session of its own: a Ctrl-C at the terminal reaches the parent alone."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, stop_signal: signal.Signals) -> None:
         self._process = process
+        self._stop_signal = stop_signal
 
     @classmethod
     async def start(
@@ -28,6 +29,7 @@ class Child:
         *,
         environment: Mapping[str, str] | None = None,
         output: IO[bytes] | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
     ) -> Self:
         """Run a command.
 
@@ -35,6 +37,7 @@ class Child:
             command: The program and its arguments.
             environment: All its variables; None gives it ours.
             output: Where its standard output and error go; None is where ours go.
+            stop_signal: What it takes for "end".
         """
         # Isolated and without site-packages, Python starts in 10 ms.
         guarded = (sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), *command)
@@ -46,7 +49,7 @@ class Child:
             stderr=None if output is None else asyncio.subprocess.STDOUT,
             start_new_session=True,
         )
-        return cls(process)
+        return cls(process, stop_signal)
 
     @property
     def pid(self) -> int:
@@ -64,17 +67,17 @@ class Child:
         """End it and give its exit code.
 
         Args:
-            patience_s: How long it may take after SIGTERM before everything it started is killed.
-            insist_after_s: When to send a second SIGTERM, to programs that take it for "at once".
+            patience_s: How long it may take after its signal before everything it started is killed.
+            insist_after_s: When to send a second one, to programs that take it for "at once".
         """
-        self._signal(signal.SIGTERM)
+        self.tell_to_end()
         try:
             async with asyncio.timeout(patience_s):
                 if insist_after_s is not None:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(insist_after_s):
                             return await self.wait()
-                    self._signal(signal.SIGTERM)
+                    self.tell_to_end()
                 return await self.wait()
         except TimeoutError:
             return await self.kill()
@@ -85,6 +88,7 @@ class Child:
             os.killpg(self.pid, signal.SIGKILL)
         return await self.wait()
 
-    def _signal(self, number: signal.Signals) -> None:
+    def tell_to_end(self) -> None:
+        """Send it its signal, and do not wait for what it does."""
         with suppress(ProcessLookupError):
-            self._process.send_signal(number)
+            self._process.send_signal(self._stop_signal)

@@ -14,6 +14,9 @@ import typer
 
 if TYPE_CHECKING:
     from agent.config import LiveKit, Settings, Stt
+    from agent.room.dispatch import OpenRoom, Rooms
+    from persistence.deaths import Parked
+    from persistence.open_rooms import RoomRecord
 
 __all__ = ["Check", "doctor", "look"]
 
@@ -22,6 +25,7 @@ Outcome = Literal["ok", "failed", "note"]
 PING_TRIES = 3  # the first one opens the connection; the fastest is the round trip
 ENGINE_S = 60.0  # loading a model takes 1 s, or several where the machine is busy
 TRIAL_S = 1.0  # of silence that the engine is given
+MAX_ROOMS = 20  # without a leader that LiveKit is asked about
 MIN_FILES = 1024  # open files: a worker needs about 20 a room
 MIN_SECRET_BYTES = 32
 DATABASE_URL = "database.url (ROOMSCRIBE_DATABASE__URL)"
@@ -79,6 +83,7 @@ async def look(settings: "Settings") -> list[Check]:
         await asyncio.to_thread(check_database, settings),
         check_journals(settings.journal_dir),
         await check_livekit(settings),
+        await check_rooms(settings),
         await check_engine(settings.stt.engines[0], settings.stt),
         check_livekit_server(),
     ]
@@ -221,6 +226,68 @@ async def check_livekit(settings: "Settings") -> Check:
 def _weak_secret(livekit: "LiveKit") -> str:
     size = len(livekit.api_secret.get_secret_value().encode())
     return "" if size >= MIN_SECRET_BYTES else f"; its secret is short ({size} bytes): good for trying only"
+
+
+async def check_rooms(settings: "Settings") -> Check:
+    """Whether the rooms that want an agent have one."""
+    from agent.errors import ConfigError, DatabaseError, LiveKitError
+    from agent.room.dispatch import Rooms
+
+    try:
+        async with Rooms(settings) as rooms:
+            open_rooms = await rooms.open_rooms()
+            parked, alone = await asyncio.to_thread(_without_leader, settings, open_rooms)
+            waiting = [room.name for room, record in alone if await _waits(settings, rooms, room, record)]
+    except (ConfigError, DatabaseError, LiveKitError, ValueError):  # the last without a key
+        return Check("rooms", "note", "not looked at: that takes LiveKit and the database")
+    if parked:
+        until = ", ".join(f"{room.room} at {room.until.astimezone():%H:%M}" for room in parked)
+        return Check(
+            "rooms",
+            "failed",
+            f"parked, since their agents died soon after they began: {', '.join(r.room for r in parked)}",
+            f"what killed them stands in a worker's log, under that room; tried again: {until}",
+        )
+    if waiting:
+        return Check(
+            "rooms",
+            "note",
+            f"without the agent that they want: {', '.join(waiting)}",
+            "a worker that runs, and is not full, brings it within seconds",
+        )
+    return Check("rooms", "ok", f"{len(open_rooms)} are open; none waits for its agent")
+
+
+def _without_leader(
+    settings: "Settings", open_rooms: "Sequence[OpenRoom]"
+) -> "tuple[list[Parked], list[tuple[OpenRoom, RoomRecord]]]":
+    """The rooms that are parked, and those that nobody leads, with what is known of them. It blocks."""
+    from persistence import deaths, leases
+    from persistence.database import Database
+    from persistence.open_rooms import room_records
+    from persistence.records import DEFAULT_SPACE
+
+    with closing(Database.of_leases(settings)) as database:
+        leases.prepare(database)
+        with database.read() as connection:
+            led = {lease.room for lease in leases.every(connection) if lease.is_live}
+    alone = [room for room in open_rooms if room.name not in led][:MAX_ROOMS]
+    with closing(Database.of(settings)) as database, database.read() as connection:
+        parked = [room for room in deaths.parked(connection) if room.space == DEFAULT_SPACE]
+        records = room_records(connection, DEFAULT_SPACE, [(room.name, room.sid) for room in alone])
+    return parked, [(room, records[room.sid]) for room in alone]
+
+
+async def _waits(settings: "Settings", rooms: "Rooms", room: "OpenRoom", record: "RoomRecord") -> bool:
+    """Whether there are people who want an agent in a room without one."""
+    from agent.dispatch_policy import is_among, may_want_agent, wants_agent
+
+    is_served = settings.dispatch.mode == "explicit" or is_among(room.name, settings.dispatch.rooms)
+    if not may_want_agent(record, is_served=is_served):
+        return False
+    was_asked = await rooms.asked_at(room.name) is not None
+    is_wanted = wants_agent(record, is_served=is_served, was_asked=was_asked)
+    return is_wanted and await rooms.people_in(room.name) > 0
 
 
 async def check_engine(name: str, settings: "Stt") -> Check:

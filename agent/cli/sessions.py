@@ -1,6 +1,7 @@
-"""`roomscribe sessions`: which sessions were kept, and all about one but what was said."""
+"""`roomscribe sessions`: which sessions were kept, all about one but what was said, and how to end one."""
 
 import json
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from persistence.catalogue import SessionDetail, SessionSummary
+    from persistence.database import Database
     from persistence.records import Failure, Gap, Presence, Usage
 
 __all__ = ["app", "detail_json", "find_session", "reading", "stays", "summary_json"]
@@ -24,8 +26,15 @@ SHORT_ID = 12  # of 32 characters: no two sessions share so many
 PIPED_WIDTH = 1000  # columns where there is no terminal to fit into: nothing is cut or wrapped
 UNKNOWN = "?"
 EVERYBODY = "everybody"
+ENDED_BY = "api"  # as a session says that was ended so: its room gets no agent any more
+ASKED_BY = "cli"
+AGENT_WAIT_S = 10.0  # for its agent to end it, which looks at its commands each second
+SAID_AFTER_S = 1.0  # a wait that is longer is said
+POLL_S = 0.2
 
-app = typer.Typer(help="Look at the sessions that were kept.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Look at the sessions that were kept, and end one.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.command("list")
@@ -81,6 +90,35 @@ def show(
             console.print(part)
 
 
+@app.command()
+def end(
+    context: typer.Context,
+    session: Annotated[str, typer.Argument(metavar="ID", help="Its id, or the beginning of it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """End a session that goes on; its room gets no agent any more.
+
+    Its agent gives out what it has heard, and leaves. Where none answers within 10 s, the session is ended
+    without it. One that has ended already is left as it is.
+    """
+    from persistence import commands
+    from persistence.catalogue import get_session
+    from persistence.records import DEFAULT_SPACE
+
+    with _opened(context) as database:
+        with database.read() as connection:
+            found = find_session(connection, session)
+            had_ended = commands.ended_by(connection, DEFAULT_SPACE, found) is not None
+        has_answered = None if had_ended else _end(database, found)
+        with database.read() as connection:
+            detail = get_session(connection, DEFAULT_SPACE, found)
+    assert detail is not None  # nothing is ever removed
+    if as_json:
+        _print_json({**summary_json(detail.summary), "agent_answered": has_answered})
+    else:
+        typer.echo(_ended(detail.summary, has_answered=has_answered))
+
+
 @contextmanager
 def reading(context: typer.Context) -> "Iterator[Connection]":
     """The database of the settings, to be read from.
@@ -88,14 +126,8 @@ def reading(context: typer.Context) -> "Iterator[Connection]":
     Raises:
         DatabaseError: It is away, or not up to date; the message says what to do.
     """
-    from agent.config import load_settings
-    from persistence import schema
-    from persistence.database import Database
-
-    with closing(Database.of(load_settings(context.obj))) as database:
-        schema.check(database)
-        with database.read() as connection:
-            yield connection
+    with _opened(context) as database, database.read() as connection:
+        yield connection
 
 
 def find_session(connection: "Connection", given: str) -> str:
@@ -186,6 +218,81 @@ def detail_json(detail: "SessionDetail") -> dict[str, Any]:
         "usage": [_plain(usage) for usage in detail.usage],
         "failures": [{**_plain(failure), "at": _rfc3339(failure.at)} for failure in detail.failures],
     }
+
+
+@contextmanager
+def _opened(context: typer.Context) -> "Iterator[Database]":
+    """The database of the settings, up to date; errors as for `reading`."""
+    from agent.config import load_settings
+    from persistence import schema
+    from persistence.database import Database
+
+    with closing(Database.of(load_settings(context.obj))) as database:
+        schema.check(database)
+        yield database
+
+
+def _end(database: "Database", session: str) -> bool:
+    """Have a session ended by its agent, or end it where none does so in time.
+
+    Returns:
+        Whether its agent answered, or ended it for another reason.
+
+    Raises:
+        RoomscribeError: Its agent refuses to.
+    """
+    from agent.errors import RoomscribeError
+    from persistence import commands, sessions
+    from persistence.clock import database_time
+    from persistence.records import DEFAULT_SPACE
+
+    with database.write() as connection:
+        asked = commands.ask(
+            connection,
+            space=DEFAULT_SPACE,
+            session_id=session,
+            kind=commands.END,
+            body={"reason": ENDED_BY},
+            asked_by=ASKED_BY,
+        )
+    began_s = time.monotonic()
+    is_said = has_answered = False
+    while (waited_s := time.monotonic() - began_s) < AGENT_WAIT_S:
+        with database.read() as connection:
+            has_ended = commands.ended_by(connection, DEFAULT_SPACE, session) is not None
+            command = commands.find(connection, DEFAULT_SPACE, asked)
+        if has_ended:
+            # Its room may go on with a session that ended for another reason, and shall then not be told
+            # to end it.
+            with database.write() as connection:
+                commands.answer(connection, DEFAULT_SPACE, asked, commands.DONE)
+            return True
+        assert command is not None  # nothing is ever removed
+        has_answered = command.done_at is not None
+        if command.outcome.startswith(commands.REFUSED):
+            reason = command.outcome.removeprefix(commands.REFUSED)
+            raise RoomscribeError(f"session {session} goes on: its agent refuses to end it: {reason}")
+        if waited_s >= SAID_AFTER_S and not is_said:
+            typer.echo(f"waiting for the agent of session {session}, {AGENT_WAIT_S:.0f} s at most", err=True)
+            is_said = True
+        time.sleep(POLL_S)
+    # The command stays, for an agent that is slow to find.
+    with database.write() as connection:
+        sessions.end(connection, DEFAULT_SPACE, session, ENDED_BY, database_time(connection))
+    return has_answered
+
+
+def _ended(summary: "SessionSummary", *, has_answered: bool | None) -> str:
+    from agent.captions.text import clean
+
+    if has_answered is None:
+        return f"session {summary.id} had ended already, by {clean(summary.ended_by)}"
+    if has_answered:
+        return f"session {summary.id} is ended, by {clean(summary.ended_by)}"
+    return (
+        f"session {summary.id} is ended, by {clean(summary.ended_by)}; no agent of it answered within "
+        f"{AGENT_WAIT_S:.0f} s, and one that still runs leaves when it next looks at its commands"
+    )
 
 
 def _plain(record: "Failure | Gap | Presence | Usage") -> dict[str, Any]:

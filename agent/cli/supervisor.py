@@ -11,7 +11,7 @@ __all__ = ["Program", "Running", "Supervisor"]
 
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 30.0
-STEADY_S = 60.0  # what ran that long before it ended is started again after the first wait
+STEADY_S = 60.0  # what ran that long before it ended is started again at once: rooms wait for it
 
 
 class Running(Protocol):
@@ -89,7 +89,7 @@ class Supervisor:
     async def _start(self, program: Program) -> None:
         running = await program.start()
         self._running[program.name] = running
-        self._say(f"{program.name} runs (process {running.pid})")
+        self._say(f"{program.name} started (process {running.pid})")
 
     async def _keep(self, program: Program) -> None:
         loop = asyncio.get_running_loop()
@@ -100,12 +100,12 @@ class Supervisor:
             if code == program.refusal_code:
                 raise ConfigError(f"{program.name} cannot run with these settings; its reason is above")
             if loop.time() - started_s > STEADY_S:
-                wait_s = FIRST_WAIT_S
+                wait_s = 0.0
             problem = f"{program.name} ended ({_describe(code)})"
             while True:
-                self._say(f"{problem}; starting it again in {wait_s:g} s")
+                self._say(f"{problem}; starting it again {f'in {wait_s:g} s' if wait_s else 'at once'}")
                 await asyncio.sleep(wait_s)
-                wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+                wait_s = min(2 * wait_s, LONGEST_WAIT_S) if wait_s else FIRST_WAIT_S
                 try:
                     await self._start(program)
                     break

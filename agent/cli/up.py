@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -46,8 +47,6 @@ def up(
 
 
 async def _up(settings: "Settings", config: Path | None, with_livekit: bool, has_keys: bool) -> None:
-    import signal
-
     from agent.cli.local_livekit import DEVELOPMENT_KEY, DEVELOPMENT_SECRET, require_livekit_server
     from agent.cli.supervisor import Program, Supervisor
 
@@ -134,7 +133,8 @@ async def _start_worker(config: Path | None, environment: dict[str, str]) -> "Ch
     options = () if config is None else ("--config", str(config))
     # -P: a folder called `agent` where we are run must not take our place.
     command = (sys.executable, "-P", "-m", "agent", *options, "worker")
-    return await Child.start(command, environment=environment)
+    # It is alone: a SIGTERM would have it wait for somebody to hand its rooms over to.
+    return await Child.start(command, environment=environment, stop_signal=signal.SIGINT)
 
 
 def _say(line: str) -> None:

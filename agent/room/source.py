@@ -42,6 +42,7 @@ FRAME_MS = 50  # each frame goes to every stream of the process: at 10 ms thirty
 NOT_PERMITTED_AFTER_S = 3.0  # no event tells that a publisher does not let us subscribe
 READ_AGAIN_AFTER_S = 1.0
 CLOSE_TIMEOUT_S = 2.0
+SILENT_AFTER_S = 2.0  # frames come every 50 ms as long as a stream lives, also where nobody speaks
 
 # Everything after which the room may be another one.
 ROOM_EVENTS: tuple[EventTypes, ...] = (
@@ -76,10 +77,15 @@ class _Reader:
 
     track: rtc.Track
     task: asyncio.Task[None] = field(repr=False)
+    since_s: float
+    heard_s: float | None = None  # when its newest frame came
 
 
 class RoomSource:
-    """Hears the microphones of a room. Make it before the room is connected, call `start` afterwards.
+    """Hears the microphones of a room.
+
+    Make it before the room is connected; call `subscribe` afterwards, and `listen` as soon as it is known at
+    which rate. LiveKit takes a moment to give what was asked for.
 
     Of each participant one microphone is heard, the newest that is not muted: who publishes a second time
     is not heard twice.
@@ -87,21 +93,19 @@ class RoomSource:
     Args:
         room: Not connected yet.
         settings: Whom to hear.
-        sample_rate_hz: What every track is to be given at.
     """
 
-    def __init__(
-        self, room: rtc.Room, settings: RoomSettings, *, sample_rate_hz: int = SAMPLE_RATE_HZ
-    ) -> None:
+    def __init__(self, room: rtc.Room, settings: RoomSettings) -> None:
         self._room = room
         self._settings = settings
-        self._sample_rate_hz = sample_rate_hz
-        self._inbox = Inbox(sample_rate_hz)
+        self._sample_rate_hz = SAMPLE_RATE_HZ
+        self._inbox = Inbox()
         self._ears: dict[str, _Ear] = {}
         self._present: dict[str, Speaker] = {}
         self._unheard: dict[str, UnheardReason] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_started = False
+        self._is_subscribing = False
+        self._is_listening = False
         self._is_closed = False
         self._timer: asyncio.TimerHandle | None = None
         for name in ROOM_EVENTS:
@@ -114,10 +118,58 @@ class RoomSource:
         """Milliseconds of audio that were dropped because the session did not keep up, over all tracks."""
         return self._inbox.dropped_ms
 
-    def start(self) -> None:
-        """The room is connected: hear who is there already."""
-        self._is_started = True
+    def subscribe(self) -> None:
+        """The room is connected: ask for the microphones of who is there already, and of who comes."""
+        self._is_subscribing = True
         self._settle()
+
+    def listen(self, sample_rate_hz: int) -> None:
+        """Give every track at this rate, from now on."""
+        self._sample_rate_hz = sample_rate_hz
+        self._inbox.sample_rate_hz = sample_rate_hz
+        self._is_listening = True
+        self._settle()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing will be heard any more: the room is gone, or we are."""
+        return self._is_closed
+
+    @property
+    def is_hearing(self) -> bool:
+        """Whether audio comes in, or there is nobody to be heard: the sign of life of an agent.
+
+        Being connected is none: after a full reconnect an agent may be so, and be deaf.
+        """
+        if not self._is_connected:
+            return False
+        now_s = asyncio.get_running_loop().time()
+        readers = [ear.reader for ear in self._ears.values() if ear.reader is not None]
+        return not readers or any(
+            now_s - (reader.heard_s or reader.since_s) < SILENT_AFTER_S for reader in readers
+        )
+
+    @property
+    def hears_everyone(self) -> bool:
+        """Whether audio comes from everybody who can be heard."""
+        return self._is_connected and all(
+            (ear.reader is not None and ear.reader.heard_s is not None)
+            or ear.publication.muted
+            or ear.track.speaker.identity in self._unheard
+            for ear in self._ears.values()
+        )
+
+    def forget_before(self, received_s: float) -> None:
+        """Drop the audio that was received until then and that nobody took; another agent has heard it."""
+        self._inbox.forget_before(received_s)
+
+    @property
+    def _is_connected(self) -> bool:
+        return (
+            self._is_listening
+            and not self._is_closed
+            and self._room.connection_state == rtc.ConnectionState.CONN_CONNECTED
+        )
 
     async def receive(self) -> Sequence[SourceEvent]:
         """Wait until something has happened, and give all of it in order."""
@@ -151,7 +203,7 @@ class RoomSource:
 
     def _settle(self) -> None:
         """Bring what is heard in line with the room. Idempotent."""
-        if not self._is_started or self._is_closed:
+        if not self._is_subscribing or self._is_closed:
             return
         wanted = {publication.sid: (publication, speaker) for publication, speaker in self._wanted()}
         for sid in [sid for sid in self._ears if sid not in wanted]:
@@ -159,13 +211,15 @@ class RoomSource:
             self._close(ear)
             if self._is_published(ear):
                 ear.publication.set_subscribed(False)
-        self._settle_presence()
+        if self._is_listening:
+            self._settle_presence()
         for sid, (publication, speaker) in wanted.items():
             track = Track(sid, speaker, self._sample_rate_hz)
             ear = self._ears.setdefault(sid, _Ear(publication, track))
             ear.publication, ear.track = publication, track
             self._settle_ear(ear)
-        self._settle_unheard()
+        if self._is_listening:
+            self._settle_unheard()
 
     def _settle_presence(self) -> None:
         here = {p.identity: _speaker(p) for p in self._people()}
@@ -217,7 +271,7 @@ class RoomSource:
             if ear.is_open:
                 ear.asked_s = now_s  # it was heard, so it is not forbidden: it is going, or comes again
             self._close(ear)
-        elif not publication.muted:
+        elif self._is_listening and not publication.muted:
             self._read(ear, publication.track)
 
     def _is_published(self, ear: _Ear) -> bool:
@@ -229,23 +283,27 @@ class RoomSource:
             return
         if ear.reader is not None:
             self._close(ear)
-        task = asyncio.create_task(self._pump(ear.track.id, track), name=f"room.read.{ear.track.id}")
+        task = asyncio.create_task(self._pump(ear, track), name=f"room.read.{ear.track.id}")
         self._tasks.add(task)
         task.add_done_callback(self._on_reader_done)
-        ear.reader = _Reader(track, task)
+        ear.reader = _Reader(track, task, asyncio.get_running_loop().time())
         self._inbox.put(TrackUnmuted(ear.track.id) if ear.is_open else TrackOpened(ear.track))
         ear.is_open = True
 
-    async def _pump(self, track_id: str, track: rtc.Track) -> None:
+    async def _pump(self, ear: _Ear, track: rtc.Track) -> None:
         """Carry the frames of one track into the inbox until cancelled: the stream never ends by itself."""
         loop = asyncio.get_running_loop()
+        track_id = ear.track.id
         stream = rtc.AudioStream(
             track, sample_rate=self._sample_rate_hz, num_channels=1, frame_size_ms=FRAME_MS
         )
         try:
             async for event in stream:
                 samples = np.frombuffer(event.frame.data, np.int16)
-                self._inbox.put(AudioReceived(track_id, samples, loop.time()))
+                received_s = loop.time()
+                if ear.reader is not None:
+                    ear.reader.heard_s = received_s
+                self._inbox.put(AudioReceived(track_id, samples, received_s))
         finally:
             await stream.aclose()
 

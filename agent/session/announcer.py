@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.captions.outbox import Outbox
 from agent.captions.protocol import caption_body
+from agent.session.lead import Lead
 from agent.session.publisher import Publisher
 from agent.session.store import Store
 from agent.values import Caption, Event
@@ -40,13 +41,15 @@ class Announcer:
     """The one way out of a session.
 
     A final is kept before it is published, and gets the next `seq` then. One that cannot be kept goes out as
-    a partial, and becomes final when it can. Partials and state never wait for that.
+    a partial, and becomes final when it can. Partials and state never wait for that. Nothing is kept or
+    published by a session that does not lead its room any more.
     """
 
     def __init__(
         self,
         publisher: Publisher,
         store: Store,
+        lead: Lead,
         identity: SessionIdentity,
         *,
         partials_per_s: float,
@@ -54,6 +57,7 @@ class Announcer:
     ) -> None:
         self._publisher = publisher
         self._store = store
+        self._lead = lead
         self._identity = identity
         self._utc_now = utc_now
         self._outbox = Outbox(partials_per_s)
@@ -73,7 +77,7 @@ class Announcer:
 
     @property
     def unkept(self) -> int:
-        """Finals that are partials to this day, because nothing could keep them."""
+        """Finals that are partials to this day: nothing could keep them, or another agent leads the room."""
         return len(self._finals) + self._given_up
 
     @property
@@ -129,6 +133,9 @@ class Announcer:
                 # Viewers have seen its revision as a partial.
                 event = _with_caption(event, replace(event.caption, revision=event.caption.revision + 1))
             assert event.caption is not None
+            if not await self._lead.confirm():
+                self._drop_finals()
+                continue
             if not await self._store.keep(self._final(event.caption, event.at)):
                 self._say_stuck()
                 await asyncio.sleep(RETRY_S)
@@ -138,9 +145,18 @@ class Announcer:
             event, self._next_seq = replace(event, seq=self._next_seq), self._next_seq + 1
             await self._publish(event)
             if not self._finals:
-                self._is_stuck = False
-                self._finals_filled.clear()
-                self._settle()
+                self._rest_finals()
+
+    def _drop_finals(self) -> None:
+        """Somebody else leads the room, and nobody has seen these as finals."""
+        self._given_up += len(self._finals)
+        self._finals.clear()
+        self._rest_finals()
+
+    def _rest_finals(self) -> None:
+        self._is_stuck = False
+        self._finals_filled.clear()
+        self._settle()
 
     async def _publish_rest(self) -> None:
         loop = asyncio.get_running_loop()
@@ -165,6 +181,8 @@ class Announcer:
                 self._put(_as_partial(event))
 
     async def _publish(self, event: Event) -> None:
+        if not await self._lead.confirm():
+            return
         async with self._publishing:
             await self._publisher.publish(event)
 

@@ -16,6 +16,7 @@ from agent.captions.protocol import notice_body, state_body
 from agent.recording.recorder import Recorder
 from agent.session.announcer import Announcer, SessionIdentity
 from agent.session.attendance import Attendance
+from agent.session.lead import Lead, Unopposed
 from agent.session.limits import Limit, SessionLimits
 from agent.session.listener import Listener
 from agent.session.publisher import Publisher
@@ -40,11 +41,12 @@ from agent.transcription.transcriber import EngineDown, EngineUp, Transcriber
 from agent.values import Heard, Speaker, Storage, Track
 from persistence.records import Ended, Failure, Gap, Record
 
-__all__ = ["Session", "SessionReport"]
+__all__ = ["HANDED_OVER", "SUPERSEDED", "Session", "SessionReport"]
 
 log = structlog.get_logger(__name__)
 
 STATE_INTERVAL_S = 10.0
+PAUSE_POLL_S = 0.05
 STATE_POLL_S = 0.25  # a change is told within that; a failed recording within a second
 LONGEST_UTTERANCE_MS = 30_000  # engines give a final at least so often while somebody speaks
 USAGE_INTERVAL_S = 5.0  # what a crash may leave out of a bill
@@ -54,8 +56,15 @@ FINISH_TIMEOUT_S = 15.0  # for the last finals; a local engine on a busy machine
 DRAIN_TIMEOUT_S = 4.0  # for what is still to be published then
 GOODBYE_TIMEOUT_S = 1.0
 
+PAUSED_AFTER_S = 3.0  # a loop that stood still for so long heard nothing meanwhile
+PAUSE_MS = 400  # without anybody's voice, in which an agent can hand over: no word is cut there
+PAUSE_PATIENCE_S = 12.0  # for such a pause; then a word may be cut
+
 # After these, and after a limit, nobody will go on with the session.
-ROOM_IS_OVER = {"room_closed", "room_deleted", "recording_over"}
+OVER = {"room_closed", "room_deleted", "recording_over", "host", "api"}
+# After these somebody does, and viewers are not told that captions have ended.
+HANDED_OVER = "handed_over"
+SUPERSEDED = "superseded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +103,9 @@ class Session:
         recorder: Writes every track's audio; None where there is no recording. The session closes it.
         identity: What names the session to the outside.
         limits: When it ends by itself.
+        lead: Whether it may still speak.
+        zero_s: When session time was 0, on the event loop's clock; None lets it begin, at its offset, when it
+            is run.
         languages: What is spoken, as ISO 639-1 codes, to be told to viewers.
         new_detector: Makes a voice activity detector for a track.
         partials_per_s: How many partial captions a second viewers get.
@@ -110,6 +122,8 @@ class Session:
         identity: SessionIdentity,
         *,
         limits: SessionLimits,
+        lead: Lead | None = None,
+        zero_s: float | None = None,
         languages: Sequence[str],
         new_detector: Callable[[], VoiceActivityDetector],
         partials_per_s: float,
@@ -123,8 +137,9 @@ class Session:
         self._store = store
         self._recorder = recorder
         self._limits = limits
+        self._lead = lead or Unopposed()
         self._announcer = Announcer(
-            publisher, store, identity, partials_per_s=partials_per_s, utc_now=utc_now
+            publisher, store, self._lead, identity, partials_per_s=partials_per_s, utc_now=utc_now
         )
         self._listener = Listener(new_detector, self._session_ms)
         self._voice_log = VoiceLog()
@@ -139,20 +154,39 @@ class Session:
         self._last_voice_ms = identity.offset_ms
         self._usage = UsageMeter()
         self._lag_ms = 0
+        self._has_heard = False
         self._end_asked = asyncio.Event()
         self._ended_by = ""
         self._limit_reached: Limit | None = None
-        self._zero_s = 0.0  # session time 0 on the event loop's clock
+        self._ending_ms = 0
+        self._zero_s = zero_s
 
     def end(self, reason: str) -> None:
         """Ask the session to end; `run` returns when the last finals are out. The first reason counts."""
         if self._end_asked.is_set():
             return
         self._ended_by = reason
+        self._ending_ms = self._now_ms()
         self._end_asked.set()
-        if reason in ROOM_IS_OVER or self._limit_reached is not None:
+        if reason in OVER or self._limit_reached is not None:
             # At once: a room of the same name that opens a second later is another session.
-            self._note(Ended(reason=reason, end_ms=self._now_ms(), at=self._utc_now()))
+            self._note(Ended(reason=reason, end_ms=self._ending_ms, at=self._utc_now()))
+
+    async def until_ending(self) -> int:
+        """Wait until the session hears no more; gives from when on, in session time."""
+        await self._end_asked.wait()
+        return self._ending_ms
+
+    async def hand_over(self) -> None:
+        """Wait for a pause in what is said, for a limited time, and end there: somebody else goes on."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + PAUSE_PATIENCE_S
+        while (now_s := loop.time()) < deadline_s:
+            quiet_ms = self._session_ms(now_s) - self._last_voice_ms
+            if quiet_ms >= PAUSE_MS:
+                break
+            await asyncio.sleep(max((PAUSE_MS - quiet_ms) / 1000, PAUSE_POLL_S))
+        self.end(HANDED_OVER)
 
     async def run(self) -> SessionReport:
         """Live until the source ends or `end` is called, give out the last finals, and return.
@@ -160,7 +194,8 @@ class Session:
         Raises:
             ExceptionGroup: What a part could not cope with. Everything that was started is stopped by then.
         """
-        self._zero_s = asyncio.get_running_loop().time() - self._identity.offset_ms / 1000
+        if self._zero_s is None:
+            self._zero_s = asyncio.get_running_loop().time() - self._identity.offset_ms / 1000
         try:
             await self._run()
         finally:
@@ -175,6 +210,8 @@ class Session:
             reporting = tasks.create_task(self._report_state(), name="session.state")
             await self._listen()
             self._transcriber.finish()
+            if self._ended_by == SUPERSEDED:
+                hearing.cancel()  # another agent has heard it, too
             closing = tasks.create_task(self._close_recorder(), name="session.close_recorder")
             await asyncio.wait((hearing, closing), timeout=FINISH_TIMEOUT_S)
             reporting.cancel()
@@ -183,7 +220,8 @@ class Session:
             is_drained = await self._announcer.drain(DRAIN_TIMEOUT_S)
             if (limit := self._limit_reached) is not None:
                 self._announcer.notice(notice_body(code=f"limit_{limit}", text=self._limits.explain(limit)))
-            self._announcer.state(self._state())
+            if self._ended_by != HANDED_OVER:
+                self._announcer.state(self._state())
             is_drained &= await self._announcer.drain(GOODBYE_TIMEOUT_S)
             if not hearing.done() or not is_drained:
                 log.warning("session.cut_short", finals_done=hearing.done(), published=is_drained)
@@ -219,6 +257,9 @@ class Session:
         for event in events:
             self._follow(event)
             self._record(event)
+            if isinstance(event, AudioReceived) and not self._has_heard:
+                self._has_heard = True
+                log.info("session.hears", at_ms=self._session_ms(event.received_s))
         voices, mix = await self._listener.hear(events)
         for identity, voice in voices:
             self._voice_log.add(identity, voice)
@@ -323,9 +364,10 @@ class Session:
         """Announce the state on change and every ten seconds, and end what is beyond its limits."""
         loop = asyncio.get_running_loop()
         announced: dict[str, Any] = {}
-        due_s = loop.time()
+        looked_s = due_s = loop.time()
         usage_due_s = due_s + USAGE_INTERVAL_S
         while True:
+            await self._note_pause(looked_s, looked_s := loop.time())
             body = self._state()
             # The figures move all the time; they go along when something else changes.
             settled = {key: body[key] for key in body.keys() - MEASURED}
@@ -340,6 +382,12 @@ class Session:
                 usage_due_s = loop.time() + USAGE_INTERVAL_S
             self._heed_limits()
             await asyncio.sleep(STATE_POLL_S)
+
+    async def _note_pause(self, before_s: float, now_s: float) -> None:
+        """Say what nobody heard because the whole process stood still."""
+        if now_s - before_s > PAUSED_AFTER_S and await self._lead.confirm():
+            start_ms, end_ms = self._session_ms(before_s), self._session_ms(now_s)
+            self._note(Gap(start_ms=start_ms, end_ms=end_ms, reason="agent_paused"))
 
     def _note_recording_failure(self, reason: str) -> None:
         """Whoever looks at the session later learns why audio is missing, and since when."""
@@ -379,7 +427,7 @@ class Session:
         )
 
     def _captions_state(self) -> tuple[str, str | None]:
-        if self._end_asked.is_set():
+        if self._end_asked.is_set() and self._ended_by != HANDED_OVER:
             return "off", f"limit_{self._limit_reached}" if self._limit_reached else "ended"
         if self._engine_fault is not None:
             return "degraded", "engine"
@@ -398,6 +446,7 @@ class Session:
         return self._session_ms(asyncio.get_running_loop().time())
 
     def _session_ms(self, loop_s: float) -> int:
+        assert self._zero_s is not None
         return round((loop_s - self._zero_s) * 1000)
 
     def _report(self) -> SessionReport:

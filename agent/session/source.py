@@ -32,9 +32,9 @@ __all__ = [
     "UnheardReason",
 ]
 
-MAX_AUDIO_BLOCKS = (
-    2_000  # five seconds of 20 tracks in blocks of 50 ms; a session that is so late lost its room
-)
+# 15 s of 20 tracks in blocks of 50 ms, 29 MB at 48 kHz: an agent that hands over may take that to give out
+# its last words, while its successor's source waits. A session that is later than that lost its room.
+MAX_AUDIO_BLOCKS = 6_000
 
 
 class UnheardReason(StrEnum):
@@ -163,7 +163,7 @@ class Inbox:
     """
 
     def __init__(self, sample_rate_hz: int = SAMPLE_RATE_HZ) -> None:
-        self._samples_per_ms = sample_rate_hz // 1000
+        self.sample_rate_hz = sample_rate_hz
         self._events: deque[SourceEvent] = deque()
         self._audio_blocks = 0
         self._arrived = asyncio.Event()
@@ -185,10 +185,20 @@ class Inbox:
         events, self._events, self._audio_blocks = self._events, deque(), 0
         return events
 
+    def forget_before(self, received_s: float) -> None:
+        """Drop the audio that was received until then; somebody else has heard it."""
+        kept = [
+            event
+            for event in self._events
+            if not (isinstance(event, AudioReceived) and event.received_s <= received_s)
+        ]
+        self._audio_blocks -= len(self._events) - len(kept)
+        self._events = deque(kept)
+
     def _drop_oldest_audio(self) -> None:
         for index, event in enumerate(self._events):
             if isinstance(event, AudioReceived):
                 del self._events[index]
                 self._audio_blocks -= 1
-                self.dropped_ms += len(event.samples) // self._samples_per_ms
+                self.dropped_ms += len(event.samples) * 1000 // self.sample_rate_hz
                 return

@@ -23,9 +23,9 @@ from persistence.journal.folder import (
 )
 from persistence.journal.line import Damage, Entry
 from persistence.journal.reading import read_begun, read_segments, start
-from persistence.records import Begun, Failure
+from persistence.records import Begun, Failure, Final
 
-__all__ = ["DrainReport", "drain", "drain_all", "is_there"]
+__all__ = ["DrainReport", "drain", "drain_all", "is_there", "last_seqs"]
 
 log = structlog.get_logger(__name__)
 
@@ -95,6 +95,21 @@ def is_there(folder: Path, room: str) -> bool:
         JournalError: The folder cannot be read.
     """
     return any(True for _ in _in_use(folder, room))
+
+
+def last_seqs(folder: Path, room: str) -> dict[str, int]:
+    """The last `seq` of each session in the journals of this room, whoever holds them.
+
+    Raises:
+        JournalError: The disk does not give them back.
+    """
+    found: dict[str, int] = {}
+    for info in _in_use(folder, room):
+        for part in read_segments(info, start(info)):
+            for entry in part.entries:
+                if isinstance(entry.record, Final):
+                    found[info.session] = max(found.get(info.session, 0), entry.record.seq)
+    return found
 
 
 def drain(info: JournalInfo, database: Database) -> DrainReport | None:

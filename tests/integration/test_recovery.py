@@ -6,7 +6,7 @@ from pathlib import Path
 
 import av
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, insert, update
 
 from agent.cli.local_livekit import LocalLiveKit
 from agent.config import Settings
@@ -16,6 +16,7 @@ from agent.worker_name import worker_name
 from benchmarks.chaos import COUNTING
 from persistence.database import Database
 from persistence.journal.writer import Journal
+from persistence.records import DEFAULT_SPACE
 from persistence.sessions import database_time
 from persistence.tables import SCHEMA
 from tests.support.counting_room import (
@@ -34,7 +35,7 @@ from tests.support.gathering import settings_for, until
 from tests.support.journalled import ROOMY, begun, final
 from tests.support.worker import RunningWorker
 
-SESSION = SCHEMA.tables["session"]
+ROOM_CONFIG, SESSION = SCHEMA.tables["room_config"], SCHEMA.tables["session"]
 JOURNALS = 20
 FINALS = 30
 
@@ -52,7 +53,6 @@ async def test_session_goes_on_after_its_worker_was_killed_and_nothing_is_missin
         await first.kill()
         assert finals_in_journal(settings, session) != []
         second = await start_worker(COUNTING, folder=tmp_path, agent_name=first.agent_name)
-        await rooms.dispatch(room_name)
         before = len(reader.finals)
         await more_finals(reader, 5)
         assert {final["session"] for final in reader.finals} == {session}
@@ -81,6 +81,7 @@ async def test_session_ends_when_its_room_is_gone_and_not_while_it_is_open(
             async with counting_room(livekit, rooms, gone) as gone_reader:
                 for reader, room in ((gone_reader, gone), (open_reader, open_)):
                     await more_finals(reader)
+                    set_room(settings, room, has_agent=False)  # its agent is not to be brought back yet
                     kill_agent(counting_worker, room)
                 await until(lambda: not any(settings.journal_dir.iterdir()), what="the drained journals")
             async with asyncio.timeout(LIMIT_S):
@@ -94,11 +95,20 @@ async def test_session_ends_when_its_room_is_gone_and_not_while_it_is_open(
             )
             assert session_of(settings, open_).summary.status == "live"
             # It goes on there as if nothing had been.
-            await rooms.dispatch(open_)
+            set_room(settings, open_, has_agent=None)
             await more_finals(open_reader)
             assert open_reader.finals[-1]["session"] == open_reader.finals[0]["session"]
         summary = session_of(settings, gone).summary
     assert summary.ended_at >= summary.started_at + timedelta(milliseconds=gone_reader.finals[-1]["end_ms"])
+
+
+def set_room(settings: Settings, room: str, *, has_agent: bool | None) -> None:
+    """Say for one room whether it has an agent, as the console does."""
+    database = Database(settings.database_url)
+    with database.write() as connection:
+        connection.execute(delete(ROOM_CONFIG).where(ROOM_CONFIG.c.room == room))
+        connection.execute(insert(ROOM_CONFIG).values(space_id=DEFAULT_SPACE, room=room, has_agent=has_agent))
+    database.close()
 
 
 def silence(settings: Settings, session: str, for_s: float) -> None:

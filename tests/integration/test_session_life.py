@@ -138,7 +138,6 @@ async def test_session_goes_on_under_another_worker_when_its_own_is_stopped(
         assert await own.stop() == 0
         before = session_of(settings, room_name)
         assert (before.summary.status, before.summary.epoch) == ("live", 1)
-        await rooms.dispatch(room_name)
         seen = len(reader.finals)
         await more_finals(reader)
         await until_kept(settings, before.summary.id, reader.finals)

@@ -12,6 +12,8 @@ import pytest
 from agent.cli.local_livekit import DEVELOPMENT_KEY, DEVELOPMENT_SECRET, LocalLiveKit
 from agent.room.dispatch import Rooms
 from agent.room.viewer import Viewer
+from benchmarks.chaos import COUNTING
+from tests.support.counting_room import counting_room, more_finals, serving, session_of, until_kept
 from tests.support.gathering import settings_for, until
 from tests.support.parts import require
 from tests.support.worker import RunningWorker
@@ -120,3 +122,93 @@ async def test_sigterm_ends_a_live_session_in_order_and_the_worker_with_zero(
                 if states[-1] == ("off", "ended"):
                     break
         assert states[0] == ("live", None)
+
+
+DRAINS = {**COUNTING, "ROOMSCRIBE_WORKER__DRAIN_S": "60"}
+
+
+async def test_sigterm_hands_a_room_over_to_another_worker_and_no_word_is_lost(
+    livekit: LocalLiveKit, start_worker, tmp_path: Path, room_name: str
+):
+    workers: list[RunningWorker] = await asyncio.gather(
+        *(start_worker(DRAINS, folder=tmp_path, agent_name=room_name[-8:]) for _ in range(2))
+    )
+    async with (
+        serving(livekit, workers[0]) as (settings, rooms),
+        counting_room(livekit, rooms, room_name) as reader,
+    ):
+        await more_finals(reader)
+        (own,) = [worker for worker in workers if worker.logged("session.started", room=room_name)]
+        own.terminate()
+        async with asyncio.timeout(LIMIT_S):
+            assert await own.wait() == 0
+        assert own.logged("worker.draining", sessions=1)
+        assert own.logged("worker.drained")
+        await more_finals(reader)
+        await until_kept(settings, reader.finals[0]["session"], reader.finals)
+        session = session_of(settings, room_name)
+        assert [epoch.epoch for epoch in session.epochs] == [1, 2]
+        assert session.gaps == ()
+
+
+async def test_sigterm_of_the_only_worker_lets_its_rooms_go_on_and_takes_no_more(
+    livekit: LocalLiveKit, start_worker, room_name: str
+):
+    worker: RunningWorker = await start_worker(DRAINS)
+    async with serving(livekit, worker) as (_, rooms):
+        async with counting_room(livekit, rooms, room_name) as reader, Viewer() as too_late:
+            await more_finals(reader)
+            worker.terminate()
+            await worker.until_logged("worker.draining", within_s=LIMIT_S, sessions=1)
+            await too_late.join(livekit.url, rooms.token(f"{room_name}-2", "viewer"))
+            await more_finals(reader, 10)
+            assert not await rooms.agent_is_in(f"{room_name}-2")
+            assert {final["epoch"] for final in reader.finals} == {1}
+        async with asyncio.timeout(LIMIT_S):
+            assert await worker.wait() == 0
+    assert worker.logged("worker.drained")
+    (ended,) = worker.logged("session.ended", room=room_name)
+    assert ended["ended_by"] == "room_closed"
+
+
+async def test_a_second_sigterm_ends_a_worker_that_waits_in_order(
+    livekit: LocalLiveKit, start_worker, room_name: str
+):
+    worker: RunningWorker = await start_worker(DRAINS)
+    async with (
+        serving(livekit, worker) as (_, rooms),
+        counting_room(livekit, rooms, room_name) as reader,
+    ):
+        await more_finals(reader)
+        worker.terminate()
+        await worker.until_logged("worker.draining", within_s=LIMIT_S)
+        worker.terminate()
+        async with asyncio.timeout(LIMIT_S):
+            assert await worker.wait() == 0
+    assert not worker.logged("worker.drained")
+    (ended,) = worker.logged("session.ended", room=room_name)
+    assert ended["ended_by"] == "job_ended"
+
+
+async def test_automatic_mode_leaves_rooms_alone_that_do_not_match(
+    logs: Path, tmp_path: Path, room_name: str
+):
+    require("livekit-server")
+    automatic = {
+        **COUNTING,
+        "ROOMSCRIBE_DISPATCH__MODE": "automatic",
+        "ROOMSCRIBE_DISPATCH__ROOMS": f"board, {room_name}-team-*",
+    }
+    async with (
+        await LocalLiveKit.start() as server,  # since it would take the rooms of other tests
+        await RunningWorker.start(
+            server, tmp_path, logs / "automatic.log", agent_name="-", settings=automatic
+        ),
+        Rooms(settings_for(server, mode="automatic")) as rooms,
+        Viewer() as red,
+        Viewer() as blue,
+    ):
+        await blue.join(server.url, rooms.token(f"{room_name}-blue", "viewer"))
+        await red.join(server.url, rooms.token(f"{room_name}-team-red", "viewer"))
+        assert await rooms.wait_for_agent(f"{room_name}-team-red", LIMIT_S)
+        assert not await rooms.agent_is_in(f"{room_name}-blue")

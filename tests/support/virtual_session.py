@@ -1,7 +1,7 @@
 """Runs a whole session under virtual time and keeps what it published."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from livekit.local_inference import VAD
 
 from agent.recording.recorder import Recorder
 from agent.session.announcer import SessionIdentity
+from agent.session.lead import Lead
 from agent.session.limits import SessionLimits
 from agent.session.session import Session, SessionReport
 from agent.session.source import Source
@@ -57,8 +58,10 @@ def run_session(
     limits: SessionLimits = SessionLimits(),  # noqa: B008  it is frozen
     identity: SessionIdentity = SessionIdentity("session-1", 1, "agent-1"),  # noqa: B008
     new_recorder: Callable[[Kept], Recorder] | None = None,
+    lead: Lead | None = None,
+    begin: Callable[[Session], Coroutine[Any, Any, object]] | None = None,
 ) -> Published:
-    """Run a session to its end. `new_engine` is called inside the event loop."""
+    """Run a session to its end. `new_engine` is called inside the event loop; `begin` is run beside it."""
     published = published or Published()
 
     async def main() -> None:
@@ -71,13 +74,17 @@ def run_session(
             new_recorder(published.kept) if new_recorder else None,
             identity,
             limits=limits,
+            lead=lead,
             languages=["en"],
             new_detector=VAD,
             partials_per_s=4.0,
         )
         if end_after_s is not None:
             asyncio.get_running_loop().call_later(end_after_s, session.end, "asked")
+        beside = asyncio.create_task(begin(session)) if begin else None
         published.report = await session.run()
+        if beside is not None:
+            await beside
         await engine.aclose()
 
     run_virtual(main(), charge=_charge)

@@ -41,6 +41,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._now_s += TICK_S
         return self._now_s
 
+    def stand_still(self, seconds: float) -> None:
+        """Let time go on while nothing runs, as for a process that is stopped."""
+        self._now_s += seconds
+
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> "asyncio.Future[T]":  # type: ignore[override]
         begin_s = max(self._now_s, self._busy_until_s.get(executor, 0.0))
         done: asyncio.Future[T] = self.create_future()

@@ -57,6 +57,8 @@ class RunningWorker:
             "ROOMSCRIBE_DATA_DIR": str(data_dir),
             "ROOMSCRIBE_DISPATCH__AGENT_NAME": agent_name,
             "ROOMSCRIBE_LOG__FORMAT": "json",
+            # Most tests want it to end, and have no other worker for its rooms.
+            "ROOMSCRIBE_WORKER__DRAIN_S": "0",
             **(settings or {}),
         }
         # In the checkout it would read the developer's own .env.
@@ -103,6 +105,14 @@ class RunningWorker:
     async def stop(self) -> int:
         """End it as an operator does, by SIGTERM, and give its exit code."""
         return await self._child.stop()
+
+    async def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        return await self._child.wait()
+
+    def terminate(self) -> None:
+        """Send it SIGTERM, and do not wait for what it does."""
+        self._child.tell_to_end()
 
     async def kill(self) -> int:
         """End it and all its rooms without a chance to say goodbye."""

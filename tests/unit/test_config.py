@@ -96,8 +96,10 @@ class TestPrecedence:
 class TestEnvironment:
     def test_a_list_is_given_with_commas(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ROOMSCRIBE_STT__ENGINES", "whisper, my.package:Engine")
+        monkeypatch.setenv("ROOMSCRIBE_DISPATCH__ROOMS", "board,team-*")
 
         assert load_settings().stt.engines == ("whisper", "my.package:Engine")
+        assert load_settings().dispatch.rooms == ("board", "team-*")
 
     def test_a_setting_two_sections_deep_has_a_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ROOMSCRIBE_STT__WHISPER__BEAM_SIZE", "2")
@@ -170,6 +172,8 @@ class TestErrors:
             ("ROOMSCRIBE_WORKER__MAX_JOBS", "many", ["worker.max_jobs", "'many'", "valid integer"]),
             ("ROOMSCRIBE_RECORDING__ENABLED", "perhaps", ["recording.enabled", "'perhaps'", "boolean"]),
             ("ROOMSCRIBE_STT__ENGINES", ",", ["stt.engines", "at least 1 item"]),
+            ("ROOMSCRIBE_DISPATCH__ROOMS", ",", ["dispatch.rooms", "at least 1 item"]),
+            ("ROOMSCRIBE_WORKER__DRAIN_S", "-1", ["worker.drain_s", "'-1'", "greater than or equal to 0"]),
             ("ROOMSCRIBE_STT__LANGUAGE", "English", ["stt.language", "'English'", "^[a-z]{2}$"]),
             (
                 "LIVEKIT_URL",

@@ -5,7 +5,7 @@ from agent.cli.local_livekit import LocalLiveKit
 from agent.config import load_settings
 from agent.errors import LiveKitError
 from agent.room import dispatch
-from agent.room.dispatch import ROLE_ATTRIBUTE, Rooms
+from agent.room.dispatch import ROLE_ATTRIBUTE, Errand, Rooms
 from agent.room.player import Talker
 from tests.integration.cli.conftest import AGENT_NAME, HiddenAgent, until_in
 
@@ -119,3 +119,47 @@ async def test_a_wrong_secret_is_said(environment: None, monkeypatch: pytest.Mon
     async with Rooms(load_settings()) as rooms:
         with pytest.raises(LiveKitError, match=r"refuses the key 'devkey'.*set LIVEKIT_API_KEY"):
             await rooms.ping()
+
+
+async def test_people_are_counted_without_agents_and_recorders(
+    livekit: LocalLiveKit, rooms: Rooms, hidden_agent: HiddenAgent, room_name: str
+) -> None:
+    assert await rooms.people_in(room_name) == 0
+    grants = api.VideoGrants(room_join=True, room=room_name, hidden=True, recorder=True)
+    token = api.AccessToken(livekit.api_key, livekit.api_secret).with_identity("tape").with_grants(grants)
+    ada = await Talker.join(livekit.url, rooms.token(room_name, "ada"))
+    tape = await Talker.join(livekit.url, token.to_jwt())
+    await hidden_agent.join(room_name)
+    assert await rooms.wait_for_agent(room_name, 10)
+
+    assert await rooms.people_in(room_name) == 1
+    (agent,) = await rooms.agents_in(room_name)
+    assert agent.sid.startswith("PA_")
+    assert agent.identity.startswith("agent-")
+    await ada.leave()
+    assert await rooms.people_in(room_name) == 0
+    await tape.leave()
+
+
+async def test_who_was_asked_and_when_is_known_in_both_modes(
+    livekit: LocalLiveKit, rooms: Rooms, room_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A room that asked nobody has asked whoever serves rooms in automatic mode."""
+    asks = await Talker.join(livekit.url, rooms.token(room_name, "ada"))
+    monkeypatch.setenv("ROOMSCRIBE_DISPATCH__MODE", "automatic")
+    async with Rooms(load_settings()) as automatic:
+        plain = await Talker.join(livekit.url, automatic.token(f"{room_name}-2", "ada"))
+
+        asked_at = await rooms.asked_at(room_name)
+        assert asked_at is not None
+        assert await rooms.asked_at(f"{room_name}-2") is None
+        assert await automatic.asked_at(room_name) is None
+        assert await automatic.asked_at(f"{room_name}-2") is not None
+        found = {room.name: room.sid for room in await rooms.open_rooms()}
+        assert {room_name, f"{room_name}-2"} <= found.keys()
+    await rooms.dispatch(room_name, Errand(sid=found[room_name]))
+    again_at = await rooms.asked_at(room_name)
+    assert again_at is not None
+    assert again_at > asked_at
+    await asks.leave()
+    await plain.leave()

@@ -4,7 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,19 +15,36 @@ from typing import Any
 
 import jsonschema
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from agent.captions.protocol import schema as json_schema
+from agent.cli import sessions
 from agent.cli.app import main
-from persistence import schema
+from persistence import commands, schema
+from persistence import sessions as kept_sessions
 from persistence.apply import Applier
+from persistence.clock import database_time
+from persistence.commands import Command
 from persistence.database import Database
-from persistence.records import Begun, Ended, Failure, Final, Gap, Presence, Record, Stem, Usage
+from persistence.records import (
+    DEFAULT_SPACE,
+    Begun,
+    Ended,
+    Failure,
+    Final,
+    Gap,
+    Presence,
+    Record,
+    Stem,
+    Usage,
+)
+from persistence.rows import AUDIT_EVENT, SESSION_COMMAND
 from tests.support.postgres import Postgres
 
 AT = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 FIRST = "1a" * 16
 LONG_FINALS = 5_000  # more than a pipe holds
+LIMIT_S = 30
 
 
 @dataclass(frozen=True)
@@ -390,7 +410,145 @@ def test_output_is_utf_8_whatever_the_terminal_is_said_to_be(database: Database)
     assert "𝄞" in ran.stdout.decode("utf-8")
 
 
-COMMANDS = [("sessions", "list"), ("sessions", "show", FIRST), ("export", FIRST)]
+def is_over(database: Database, session: str, reason: str) -> None:
+    with database.write() as connection:
+        assert kept_sessions.end(connection, DEFAULT_SPACE, session, reason, database_time(connection))
+
+
+def answering(url: str, outcome: str, *, ended_by: str | None = None) -> Command:
+    """What an agent does that is asked to end its session."""
+    deadline_s = time.monotonic() + LIMIT_S
+    with closing(Database(url)) as database:
+        while time.monotonic() < deadline_s:
+            with database.read() as connection:
+                asked = commands.waiting(connection, DEFAULT_SPACE, FIRST)
+            if asked:
+                with database.write() as connection:
+                    assert commands.answer(connection, DEFAULT_SPACE, asked[0].id, outcome)
+                if ended_by is not None:
+                    is_over(database, FIRST, ended_by)
+                return asked[0]
+            time.sleep(0.02)
+    raise AssertionError("it was not asked")
+
+
+def asked_of(database: Database) -> list[Any]:
+    with database.read() as connection:
+        return list(connection.execute(select(SESSION_COMMAND)).all())
+
+
+@pytest.mark.usefixtures("long_wait")
+class TestEnding:
+    @pytest.fixture
+    def long_wait(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sessions, "AGENT_WAIT_S", LIMIT_S)
+
+    @pytest.fixture
+    def short_wait(self, monkeypatch: pytest.MonkeyPatch, long_wait: None) -> None:
+        monkeypatch.setattr(sessions, "AGENT_WAIT_S", 0.5)
+        monkeypatch.setattr(sessions, "SAID_AFTER_S", 0.1)
+
+    def test_its_agent_ends_it(self, database: Database, empty_url: str, run: Run) -> None:
+        keep(database, begun())
+        with ThreadPoolExecutor(1) as threads:
+            agent = threads.submit(answering, empty_url, commands.DONE, ended_by="api")
+            ran = run("sessions", "end", FIRST[:8])
+            asked = agent.result(LIMIT_S)
+
+        assert (ran.code, ran.out) == (0, f"session {FIRST} is ended, by api\n")
+        assert (asked.kind, asked.body, asked.asked_by) == ("end", {"reason": "api"}, "cli")
+        with database.read() as connection:
+            event = connection.execute(
+                select(AUDIT_EVENT).where(AUDIT_EVENT.c.action == "session.end_asked")
+            ).one()
+        assert (event.actor, event.subject) == ("cli", FIRST)
+
+    def test_its_agent_may_refuse(self, database: Database, empty_url: str, run: Run) -> None:
+        keep(database, begun())
+        with ThreadPoolExecutor(1) as threads:
+            agent = threads.submit(answering, empty_url, "refused: not now")
+            ran = run("sessions", "end", FIRST)
+            agent.result(LIMIT_S)
+
+        assert (ran.code, ran.out) == (1, "")
+        assert ran.err == f"roomscribe: session {FIRST} goes on: its agent refuses to end it: not now\n"
+
+    @pytest.mark.usefixtures("short_wait")
+    def test_without_an_agent_it_is_ended_all_the_same_and_nobody_leads_it_again(
+        self, database: Database, run: Run
+    ) -> None:
+        keep(database, begun())
+
+        ran = run("sessions", "end", FIRST)
+
+        assert ran.code == 0
+        assert ran.out.startswith(f"session {FIRST} is ended, by api; no agent of it answered within ")
+        assert ran.err.startswith(f"waiting for the agent of session {FIRST}, ")
+        assert ran.err.count("\n") == 1
+        shown = run("sessions", "show", FIRST, "--json").json
+        assert (shown["status"], shown["ended_by"]) == ("ended", "api")
+        with database.write() as connection:
+            # An agent that still runs finds it.
+            assert len(commands.waiting(connection, DEFAULT_SPACE, FIRST)) == 1
+            again = kept_sessions.begin(
+                connection, space=DEFAULT_SPACE, room="planning", room_sid="RM_1", worker="worker-2",
+                languages=["en"], new_id="2b" * 16,
+            )  # fmt: skip
+        assert again == kept_sessions.Refused("api")
+
+    @pytest.mark.usefixtures("short_wait")
+    def test_one_that_is_taken_for_lost_may_be_ended_for_good(self, database: Database, run: Run) -> None:
+        keep(database, begun())
+        is_over(database, FIRST, kept_sessions.AGENT_LOST)
+
+        ended = run("sessions", "end", FIRST, "--json").json
+
+        assert (ended["ended_by"], ended["agent_answered"]) == ("api", False)
+
+    def test_one_that_has_ended_is_left_as_it_is(self, database: Database, run: Run) -> None:
+        keep(database, begun(), ENDED)
+
+        ran = run("sessions", "end", FIRST)
+
+        assert (ran.code, ran.err) == (0, "")
+        assert ran.out == f"session {FIRST} had ended already, by room_closed\n"
+        ended = run("sessions", "end", FIRST, "--json").json
+        assert (ended["id"], ended["ended_by"], ended["agent_answered"]) == (FIRST, "room_closed", None)
+        assert asked_of(database) == []
+
+    def test_one_that_ends_by_itself_in_between_asks_no_agent_that_comes_later(
+        self, database: Database, empty_url: str, run: Run
+    ) -> None:
+        keep(database, begun())
+
+        def ends() -> None:
+            deadline_s = time.monotonic() + LIMIT_S
+            with closing(Database(empty_url)) as own:
+                while not asked_of(own) and time.monotonic() < deadline_s:
+                    time.sleep(0.02)
+                is_over(own, FIRST, "room_closed")
+
+        with ThreadPoolExecutor(1) as threads:
+            other = threads.submit(ends)
+            ran = run("sessions", "end", FIRST)
+            other.result(LIMIT_S)
+
+        assert (ran.code, ran.out) == (0, f"session {FIRST} is ended, by room_closed\n")
+        assert [command.outcome for command in asked_of(database)] == ["done"]
+
+    def test_one_that_is_not_there_cannot_be_ended(self, database: Database, run: Run) -> None:
+        ran = run("sessions", "end", FIRST)
+
+        assert (ran.code, ran.out) == (2, "")
+        assert f"there is no session {FIRST}" in ran.err
+
+
+COMMANDS = [
+    ("sessions", "list"),
+    ("sessions", "show", FIRST),
+    ("sessions", "end", FIRST),
+    ("export", FIRST),
+]
 
 
 @pytest.mark.usefixtures("empty_url")

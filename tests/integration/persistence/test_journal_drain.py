@@ -17,7 +17,7 @@ from agent.errors import DatabaseAwayError, JournalError
 from persistence import schema
 from persistence.apply import Applier
 from persistence.database import Database
-from persistence.journal.drain import DrainReport, drain, drain_all, is_there
+from persistence.journal.drain import DrainReport, drain, drain_all, is_there, last_seqs
 from persistence.journal.folder import claim, journals, strangers
 from persistence.journal.line import frame
 from persistence.journal.reading import read_begun, read_segments, start
@@ -455,3 +455,15 @@ def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path, database: Database
 
 def test_no_folder_is_nothing_to_drain(tmp_path: Path, database: Database) -> None:
     assert drain_all(tmp_path / "journal", database) == []
+
+
+def test_last_number_in_a_journal_is_known_while_somebody_holds_it(tmp_path: Path):
+    held = Journal.create(tmp_path, begun("ab12", 1), small())
+    for record in FINALS:
+        held.append([record])
+    leave_behind(tmp_path, FINALS[:7], session="cd34", epoch=2)
+    try:
+        assert last_seqs(tmp_path, "planning") == {"ab12": 30, "cd34": 7}
+        assert last_seqs(tmp_path, "another room") == {}
+    finally:
+        held.close(is_applied=False)

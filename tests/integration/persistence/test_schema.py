@@ -137,12 +137,33 @@ class TestUpgrade:
     ) -> None:
         monkeypatch.setattr(schema, "MIGRATIONS", next_migrations(tmp_path))
 
-        with pytest.raises(DatabaseError, match=r"of version 0001, .*run `roomscribe db upgrade`"):
+        with pytest.raises(DatabaseError, match=r"of version 0002, .*run `roomscribe db upgrade`"):
             schema.check(database)
         assert schema.upgrade(database) == schema.check(database) == "next"
         assert {"space", "first_half", "second_half"} <= tables_of(database)
         with database.read() as connection:
             assert connection.execute(text("SELECT count(*) FROM space")).scalar() == 1
+
+    def test_one_of_the_first_version_keeps_what_it_holds(
+        self, empty: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = tmp_path / "first"
+        shutil.copytree(schema.MIGRATIONS, first)
+        for script in (first / "versions").glob("*.py"):
+            if not script.name.startswith("0001_"):
+                script.unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(schema, "MIGRATIONS", first)
+            assert schema.upgrade(empty) == "0001"
+        with empty.write() as connection:
+            connection.execute(
+                text("INSERT INTO room_config (space_id, room, idle_s) VALUES ('default', 'r', 30)")
+            )
+
+        assert schema.upgrade(empty) == schema.newest()
+        with empty.read() as connection:
+            kept = connection.execute(text("SELECT room, idle_s, has_agent FROM room_config")).one()
+        assert kept == ("r", 30, None)
 
     def test_several_processes_do_it_at_once(self, empty: Database, database_url: str) -> None:
         processes = [start_upgrade(database_url, schema.MIGRATIONS) for _ in range(AT_ONCE)]

@@ -832,3 +832,55 @@ def test_what_recovery_looks_for_is_read_from_indexes(database: Database) -> Non
     assert "stem_open" in found[0]
     assert "session_epoch_by_session" in found[0]
     assert "session_epoch_unsettled" in found[-1]
+
+
+def taken_over(database: Database, cut_ms: int, **last_seqs: int) -> Opening:
+    with database.write() as connection:
+        opening = sessions.begin(
+            connection,
+            space=DEFAULT_SPACE,
+            room="planning",
+            room_sid="RM_1",
+            worker="worker-2",
+            languages=["en"],
+            new_id=uuid4().hex,
+            cut_ms=cut_ms,
+            last_seqs=last_seqs,
+        )
+    assert isinstance(opening, Opening)
+    return opening
+
+
+def test_agent_that_takes_over_begins_where_the_one_before_stopped_hearing_and_nothing_was_missed(
+    database: Database,
+):
+    first = begun(database, ago=timedelta(seconds=60))
+    opening = taken_over(database, cut_ms=58_500)
+    assert (opening.begun.session, opening.begun.epoch) == (first.session, 2)
+    assert opening.begun.offset_ms == 58_500
+    # Its clock is that of the session: what it has heard since the cut lies in the past.
+    assert opening.now_ms == pytest.approx(60_000, abs=2_000)
+    assert gaps(database) == []
+
+
+def test_cut_that_a_clock_has_put_into_the_future_does_not_move_session_time(database: Database):
+    begun(database, ago=timedelta(seconds=60))
+    opening = taken_over(database, cut_ms=10_000_000)
+    assert opening.begun.offset_ms == opening.now_ms
+
+
+def test_number_that_viewers_have_got_is_not_given_again_though_the_database_does_not_know_it(
+    database: Database,
+):
+    first = begun(database)
+    opening = taken_over(database, 0, **{first.session: 41, "another-session": 99})
+    assert opening.next_seq == 42
+
+
+def test_session_whose_room_got_another_sid_is_found_by_both(database: Database):
+    session = begun(database).session
+    for _ in range(2):
+        with database.write() as connection:
+            sessions.add_sid(connection, DEFAULT_SPACE, session, "RM_2")
+    assert begun(database, room_sid="RM_2", room="another name").session == session
+    assert begun(database, room_sid="RM_1", room="another name").session == session

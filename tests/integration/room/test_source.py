@@ -15,6 +15,7 @@ from agent.room.join import join, leave
 from agent.room.player import Player, Talker
 from agent.room.source import RoomSource
 from agent.session.source import AudioReceived, SourceEvent, TrackOpened
+from agent.values import SAMPLE_RATE_HZ
 from tests.support.gathering import until
 
 LIMIT_S = 20.0
@@ -53,7 +54,8 @@ async def listening(livekit: LocalLiveKit, room_name: str, settings: Room) -> As
     keeping = asyncio.create_task(keep())
     try:
         await join(room, livekit.url, token.to_jwt())
-        listener.source.start()
+        listener.source.subscribe()
+        listener.source.listen(SAMPLE_RATE_HZ)
         yield listener
     finally:
         keeping.cancel()

@@ -44,7 +44,7 @@ def test_config_show_is_toml_with_masked_secrets(
 
     shown = tomllib.loads(capsys.readouterr().out)
     assert shown["livekit"]["api_secret"] == "***"
-    assert shown["dispatch"] == {"mode": "explicit", "agent_name": "roomscribe"}
+    assert shown["dispatch"] == {"mode": "explicit", "agent_name": "roomscribe", "rooms": ["*"]}
     assert shown["stt"]["whisper"]["model"] == "tiny.en"
 
 

@@ -65,6 +65,13 @@ async def test_stop_ends_it_by_sigterm(tmp_path: Path) -> None:
     assert await child.stop() == -signal.SIGTERM
 
 
+async def test_stop_sends_the_signal_that_it_was_given(tmp_path: Path) -> None:
+    with open(tmp_path / "log", "wb") as output:  # noqa: ASYNC230  a local file
+        child = await Child.start(["sleep", "60"], output=output, stop_signal=signal.SIGINT)
+
+    assert await child.stop() == -signal.SIGINT
+
+
 async def test_stop_kills_what_does_not_listen(tmp_path: Path) -> None:
     child = await shell(STUBBORN, tmp_path / "log")
 

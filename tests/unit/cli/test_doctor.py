@@ -10,6 +10,7 @@ from agent.cli.doctor import (
     check_engine,
     check_journals,
     check_livekit,
+    check_rooms,
 )
 from agent.config import load_settings
 from persistence import schema
@@ -147,3 +148,14 @@ def test_a_disk_too_full_to_record_is_said(monkeypatch: pytest.MonkeyPatch, tmp_
     assert "recording.enabled" in check.advice
     monkeypatch.setenv("ROOMSCRIBE_RECORDING__ENABLED", "false")
     assert check_disk(load_settings()).outcome == "note"
+
+
+async def test_rooms_are_not_looked_at_where_livekit_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (await check_rooms(load_settings())).outcome == "note"  # without a key
+    monkeypatch.setenv("LIVEKIT_URL", "ws://127.0.0.1:1")
+    monkeypatch.setenv("LIVEKIT_API_KEY", "key")
+    monkeypatch.setenv("LIVEKIT_API_SECRET", "a secret of at least 32 characters")
+
+    check = await check_rooms(load_settings())
+
+    assert (check.outcome, check.detail) == ("note", "not looked at: that takes LiveKit and the database")

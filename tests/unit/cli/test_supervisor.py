@@ -75,7 +75,7 @@ async def test_whatever_ends_is_started_again_and_that_is_said(code: int, said: 
     second = await house.started.get()
 
     assert second.pid == 2
-    assert f"worker ended ({said}); starting it again in 0 s" in house.lines
+    assert f"worker ended ({said}); starting it again at once" in house.lines
     house.stop.set()
     await running
     assert house.stopped == [2]
@@ -90,7 +90,7 @@ async def test_a_restart_that_fails_is_tried_again() -> None:
     first.end(1)
     await house.started.get()
 
-    assert "worker cannot be started: port 1 is taken; starting it again in 0 s" in house.lines
+    assert "worker cannot be started: port 1 is taken; starting it again at once" in house.lines
     house.stop.set()
     await running
 
@@ -110,7 +110,10 @@ async def test_a_first_start_that_fails_stops_the_others_and_is_raised() -> None
     assert house.stopped == [1]
 
 
-async def test_waits_grow_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("steady_s", "expected"), [(1e9, [1, 2, 4, 8, 16, 30, 30]), (-1, [0] * 7)])
+async def test_waits_grow_to_a_limit_unless_it_had_run_for_long(
+    monkeypatch: pytest.MonkeyPatch, steady_s: float, expected: list[float]
+) -> None:
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -118,12 +121,13 @@ async def test_waits_grow_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     house = House("worker")
     monkeypatch.setattr(supervisor, "FIRST_WAIT_S", 1)
+    monkeypatch.setattr(supervisor, "STEADY_S", steady_s)
     monkeypatch.setattr(supervisor.asyncio, "sleep", sleep)
     running = asyncio.create_task(house.supervisor.run(house.stop))
     for _ in range(7):
         (await house.started.get()).end(1)
     await house.started.get()
 
-    assert waits == [1, 2, 4, 8, 16, 30, 30]
+    assert waits == expected
     house.stop.set()
     await running

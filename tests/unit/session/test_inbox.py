@@ -29,6 +29,28 @@ async def test_slow_session_loses_the_oldest_audio_and_no_other_event():
     assert inbox.dropped_ms == 3 * 50
 
 
+async def test_audio_that_somebody_else_has_heard_is_forgotten_and_nothing_else():
+    inbox = Inbox()
+    for event in (block(1), TrackClosed("a"), block(2), block(3)):
+        inbox.put(event)
+    inbox.forget_before(2.0)
+    kept = list(await inbox.take())
+    assert kept[0] == TrackClosed("a")
+    assert [event.received_s for event in kept[1:]] == [3.0]
+    assert inbox.dropped_ms == 0
+
+
+async def test_forgotten_audio_makes_room_for_more():
+    inbox = Inbox()
+    for number in range(MAX_AUDIO_BLOCKS):
+        inbox.put(block(number))
+    inbox.forget_before(MAX_AUDIO_BLOCKS / 2)
+    for number in range(MAX_AUDIO_BLOCKS // 2):
+        inbox.put(block(MAX_AUDIO_BLOCKS + number))
+    await inbox.take()
+    assert inbox.dropped_ms == 0
+
+
 async def test_cancelled_wait_loses_nothing():
     inbox = Inbox()
     waiting = asyncio.create_task(inbox.take())

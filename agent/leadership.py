@@ -1,0 +1,344 @@
+"""Whether this agent leads its room: a lease in the database, renewed as long as the agent hears."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol, TypeVar
+
+import structlog
+from sqlalchemy import Connection
+
+from agent.errors import DatabaseError, LiveKitError
+from agent.room.dispatch import Rooms
+from persistence import leases
+from persistence.database import Database
+from persistence.database_thread import DatabaseThread
+from persistence.leases import LEASE_S, Lease
+
+__all__ = ["Ear", "Leadership"]
+
+log = structlog.get_logger(__name__)
+
+RENEW_INTERVAL_S = 1.0
+CALL_TIMEOUT_S = 1.5  # with the interval before it less than a lease lasts
+AWAY_S = LEASE_S + 2.0  # a look at a database that says nothing, and at the room, takes no longer
+DEAF_S = 0.5  # who hears nothing looks again that often before it says something
+POLL_S = 0.2
+AWAY_POLL_S = 1.0
+GHOST_S = 25.0  # LiveKit lists an agent whose process is dead for up to 20
+STAND_BY_S = 60.0  # longer than an agent takes to find a pause, and to give out its last words
+KEPT_S = 5.0  # of audio, by who stands by: it learns within a second from where on it is to hear
+
+Result = TypeVar("Result")
+
+
+class Ear(Protocol):
+    """What tells whether an agent hears: a `RoomSource`."""
+
+    @property
+    def is_hearing(self) -> bool: ...
+
+    @property
+    def hears_everyone(self) -> bool: ...
+
+    def forget_before(self, received_s: float) -> None: ...
+
+
+class Leadership:
+    """One agent's part in who leads a room.
+
+    A holder keeps the lead while the database is away, unless an agent that came later is in the room: that
+    one found the database, and a lease that had lapsed.
+
+    Args:
+        database: The one with the leases, for this agent alone.
+        rooms: Asked who else is in the room, where the database does not tell.
+        space: That of the room.
+        room: Its name: a livekit-server that is started again gives it another SID.
+        sid: Its SID now.
+        agent: The agent's identity in the room.
+        worker: Whose process the agent is.
+        dead: The identity of an agent that may still be listed in the room, and is dead.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        rooms: Rooms,
+        *,
+        space: str,
+        room: str,
+        sid: str,
+        agent: str,
+        worker: str,
+        dead: str = "",
+    ) -> None:
+        self._database = database
+        self._thread = DatabaseThread(database)
+        self._rooms = rooms
+        self._space = space
+        self._room = room
+        self._agent = agent
+        self._worker = worker
+        self._dead = dead
+        self._epoch = 0
+        self.sid = sid
+        self.cut_ms: int | None = (
+            None  # up to where, in session time, the agent before heard, if it handed over
+        )
+        self._is_ready = False
+        self._is_away = False
+        self._is_blind = False  # it leads without a lease, since the database was away when it came
+        self._is_lost = False
+        self._is_over = False
+        self._has_successor = False
+        self._fresh_until_s = 0.0
+        self._others: set[str] = set()  # who was in the room at the last look
+        self._wake = asyncio.Event()
+        self._looked = asyncio.Event()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another agent leads the room."""
+        return self._is_lost
+
+    @property
+    def has_successor(self) -> bool:
+        """Whether somebody stands by to take over, as far as the last look told."""
+        return self._has_successor
+
+    async def take(self) -> bool:
+        """Take the lead; where somebody has it, wait for a sign of life of theirs. Tells whether it is ours.
+
+        Without a database, it is ours as soon as no other agent is in the room, as LiveKit tells it.
+        """
+        seen: Lease | None = None
+        began_s = _now_s()
+        while True:
+            asked_s = _now_s()
+            try:
+                lease = await self._take()
+            except DatabaseError as error:
+                self._tell_away(error)
+                if others := await self._look_around():
+                    if _now_s() - began_s > GHOST_S:
+                        log.info("lead.held_by_another", holder=min(others))
+                        return False
+                    await asyncio.sleep(AWAY_POLL_S)
+                    continue
+                self._is_blind = True
+                self._fresh_until_s = _now_s() + AWAY_S
+                return True
+            if lease.holder == self._agent:
+                self._fresh_until_s = asked_s + LEASE_S
+                return True
+            if seen is not None and (lease.holder, lease.renewed_at) != (seen.holder, seen.renewed_at):
+                log.info("lead.held_by_another", holder=lease.holder)
+                return False
+            seen = lease
+            await asyncio.sleep(POLL_S)
+
+    async def stand_by(self, predecessor: str, ear: Ear) -> bool:
+        """Wait until an agent hands over, or is gone; tells whether the lead is ours then.
+
+        Meanwhile the audio of the last seconds is kept, and all of it since the predecessor hears no more.
+        """
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + STAND_BY_S
+        while loop.time() < deadline_s:
+            try:
+                lease = await self._stand_by_once(predecessor, ear)
+            except DatabaseError as error:
+                self._tell_away(error)
+            else:
+                if lease is None or not lease.is_live:
+                    # Whoever it was is gone without a word, or has none to say.
+                    return await self.take()
+                if lease.holder == self._agent:
+                    self.cut_ms = lease.cut_ms
+                    return True
+                if lease.holder != predecessor or lease.successor not in ("", self._agent):
+                    log.info("lead.held_by_another", holder=lease.holder)
+                    return False
+                if lease.cut_ms is None:
+                    ear.forget_before(loop.time() - KEPT_S)
+            await asyncio.sleep(POLL_S)
+        log.info("lead.not_handed_over", holder=predecessor)
+        return False
+
+    async def hold(
+        self, epoch: int, ear: Ear, on_successor: Callable[[], None], on_lost: Callable[[], None]
+    ) -> None:
+        """Renew the lease for ever, as long as this agent hears.
+
+        Args:
+            epoch: That it leads.
+            ear: How it hears.
+            on_successor: Called when somebody stands by to take over.
+            on_lost: Called once, when another agent leads the room.
+        """
+        self._epoch = epoch
+        while not (self._is_over or self._is_lost):
+            self._wake.clear()
+            lease = await self._renew(ear)
+            self._has_successor = lease is not None and bool(lease.successor)
+            if self._is_lost:
+                on_lost()
+            elif self._has_successor:
+                on_successor()
+            self._looked.set()
+            self._looked = asyncio.Event()
+            try:
+                async with asyncio.timeout(RENEW_INTERVAL_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def confirm(self) -> bool:
+        """Whether this agent leads the room now. It waits while nobody can say; False is for good."""
+        while not (self._is_lost or self._is_over or _now_s() < self._fresh_until_s):
+            looked = self._looked
+            self._wake.set()
+            await looked.wait()
+        return not self._is_lost
+
+    async def cut(self, cut_ms: int) -> None:
+        """Tell who stands by from when on, in session time, this agent hears no more."""
+        await self._try(
+            partial(leases.cut, space=self._space, room=self._room, holder=self._agent, cut_ms=cut_ms)
+        )
+
+    async def give_up(self) -> None:
+        """Lead no more: hand the lease to who stands by, or leave it to anybody. Idempotent."""
+        if self._is_over or self._is_lost:
+            return
+        self._is_over = True
+        self._wake.set()
+        for way in (leases.move, leases.release):
+            if await self._try(partial(way, space=self._space, room=self._room, holder=self._agent)):
+                return
+
+    def close(self) -> None:
+        """Free the thread and the connection. Idempotent."""
+        self._is_over = True
+        self._looked.set()
+        self._thread.close()
+
+    async def _renew(self, ear: Ear) -> Lease | None:
+        asked_s = _now_s()
+        # Nobody takes the lease from who only looks, but it lapses.
+        is_hearing = ear.is_hearing
+        try:
+            lease = await (self._extend() if is_hearing else self._look())
+        except DatabaseError as error:
+            self._tell_away(error)
+            self._is_lost = await self._is_replaced()
+            self._fresh_until_s = _now_s() + AWAY_S
+            return None
+        self._tell_back()
+        holder = lease.holder if lease is not None else None
+        self._is_lost = holder != self._agent and (is_hearing or holder is not None)
+        if self._is_lost:
+            log.warning("lead.lost", holder=holder)
+        self._fresh_until_s = asked_s + (LEASE_S if is_hearing else DEAF_S)
+        return lease
+
+    async def _take(self) -> Lease:
+        return await self._call(
+            partial(
+                leases.take,
+                space=self._space,
+                room=self._room,
+                sid=self.sid,
+                holder=self._agent,
+                worker=self._worker,
+            )
+        )
+
+    async def _extend(self) -> Lease | None:
+        if self._is_blind:
+            # The lease may be that of somebody who died while the database was away.
+            lease = await self._take()
+            self._is_blind = lease.holder != self._agent
+            return lease
+        return await self._call(
+            partial(
+                leases.renew,
+                space=self._space,
+                room=self._room,
+                sid=self.sid,
+                holder=self._agent,
+                worker=self._worker,
+                epoch=self._epoch,
+            )
+        )
+
+    async def _look(self) -> Lease | None:
+        return await self._call(partial(leases.look, space=self._space, room=self._room))
+
+    async def _stand_by_once(self, predecessor: str, ear: Ear) -> Lease | None:
+        if not ear.hears_everyone:
+            return await self._look()
+        return await self._call(
+            partial(
+                leases.offer,
+                space=self._space,
+                room=self._room,
+                holder=predecessor,
+                successor=self._agent,
+            )
+        )
+
+    async def _is_replaced(self) -> bool:
+        """Whether an agent that came later stays in the room: one that found another there would leave."""
+        before = self._others
+        self._others = await self._look_around(younger_only=True)
+        if replaced := bool(before & self._others):
+            log.warning("lead.lost", holder=min(before & self._others))
+        return replaced
+
+    async def _look_around(self, *, younger_only: bool = False) -> set[str]:
+        """The other agents of ours in the room, as far as LiveKit tells."""
+        try:
+            agents = await self._rooms.agents_in(self._room)
+        except LiveKitError:
+            return set()
+        identities = [agent.identity for agent in agents]  # the oldest first
+        if younger_only:
+            identities = identities[identities.index(self._agent) :] if self._agent in identities else []
+        return set(identities) - {self._agent, self._dead}
+
+    async def _try(self, change: Callable[[Connection], object]) -> bool:
+        """Change something that comes by itself a little later, where the database is away; tells whether."""
+        try:
+            return bool(await self._call(change))
+        except DatabaseError as error:
+            self._tell_away(error)
+            return False
+
+    async def _call(self, function: Callable[[Connection], Result]) -> Result:
+        return await self._thread.call(partial(self._in_transaction, function), CALL_TIMEOUT_S)
+
+    def _in_transaction(self, function: Callable[[Connection], Result]) -> Result:
+        if not self._is_ready:
+            leases.prepare(self._database)
+            self._is_ready = True
+        with self._database.write() as connection:
+            return function(connection)
+
+    def _tell_away(self, error: DatabaseError) -> None:
+        if not self._is_away:
+            log.warning("lead.database_away", problem=str(error))
+        self._is_away = True
+
+    def _tell_back(self) -> None:
+        self._others = set()
+        if self._is_away:
+            log.info("lead.database_back")
+        self._is_away = False
+
+
+def _now_s() -> float:
+    """A clock that goes on while the machine is suspended, unlike the event loop's: others go on, too."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
