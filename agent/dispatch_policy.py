@@ -31,6 +31,7 @@ class Reason(StrEnum):
     """Why an agent is dispatched."""
 
     AGENT_DIED = "agent_died"  # its process ended
+    AGENT_LEFT = "agent_left"  # it ended in an orderly way, and its room goes on
     LEASE_LAPSED = "lease_lapsed"  # nobody has heard from it
     NEVER_CAME = "never_came"
 
@@ -78,7 +79,7 @@ class Pursuit:
     _died_s: float | None = None
 
     def note_death(self, agent: str, reason: Reason, now_s: float) -> None:
-        """An agent has died: its successor need not wait. Counts once for each."""
+        """An agent is gone, however it went: its successor need not wait. Counts once for each."""
         if agent != self.dead:
             self.dead, self._died_s, self.reason, self._tries = agent, now_s, reason, 0
 

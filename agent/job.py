@@ -28,7 +28,7 @@ from agent.opening import (
     room_config,
 )
 from agent.room.dispatch import AgentInRoom, Errand, Rooms
-from agent.room.publisher import RoomPublisher
+from agent.room.publisher import TRANSCRIPTION_TOPIC, RoomPublisher
 from agent.room.source import RoomSource
 from agent.session.announcer import SessionIdentity
 from agent.session.session import HANDED_OVER, SUPERSEDED, Session
@@ -47,7 +47,9 @@ __all__ = ["LEAVE_TIMEOUT_S", "enter", "leave", "prewarm"]
 
 log = structlog.get_logger(__name__)
 
-LEAVE_TIMEOUT_S = 35.0  # more than a session takes to give out its last finals and to keep them
+FINISH_TIMEOUT_S = 25.0  # more than a session takes to give out its last finals and to keep them
+SUCCESSOR_S = 8.0  # for a successor to come, and for a pause in which it takes over
+LEAVE_TIMEOUT_S = FINISH_TIMEOUT_S + SUCCESSOR_S + 3.0
 ROOM_SPEAKS_S = 0.5
 CLOSE_TIMEOUT_S = 2.0
 STEM_SAMPLE_RATE_HZ = 48_000  # what WebRTC sends
@@ -121,6 +123,7 @@ class _Agent:
             dead=errand.died,
         )
         self._own_sid = ""
+        self._has_asked_for_successor = False
         self._source: RoomSource | None = None
         self._session: Session | None = None
         self._handing_over: asyncio.Task[None] | None = None
@@ -160,13 +163,20 @@ class _Agent:
         else:
             # A room that closes ends its job too, often before it says so itself; that is the better reason.
             await asyncio.wait((self._running,), timeout=ROOM_SPEAKS_S)
+            if self._reconnecting is not None:
+                await asyncio.wait((self._reconnecting,), timeout=RECONNECT_TRIES * RECONNECT_RETRY_S)
+            if self._has_asked_for_successor:
+                # LiveKit takes the job from us, not the room: words go on being heard meanwhile.
+                await asyncio.wait((self._running,), timeout=SUCCESSOR_S)
             self._session.end(HANDED_OVER if self._leadership.has_successor else "job_ended")
-        await asyncio.wait((self._running,), timeout=LEAVE_TIMEOUT_S)
+        await asyncio.wait((self._running,), timeout=FINISH_TIMEOUT_S)
 
     async def _join(self) -> RoomSource | None:
         """Join the room and ask for who is to be heard in it; None where that cannot be."""
         room = self._context.room
         self._source = source = RoomSource(room, self._settings.room)
+        # The SDK would log a line for each caption of another agent, which this one may stand by for.
+        room.register_text_stream_handler(TRANSCRIPTION_TOPIC, lambda _reader, _sender: None)
         try:
             await self._context.connect(
                 auto_subscribe=AutoSubscribe.SUBSCRIBE_NONE,
@@ -195,6 +205,7 @@ class _Agent:
             agent=self._identity,
             worker=self._worker,
             cut_ms=cut_ms,
+            seq_until=self._leadership.seq_until,
         )
         if isinstance(opening, Refused):
             log.info("session.refused", reason=f"the room's session was ended: {opening.reason}")
@@ -221,8 +232,9 @@ class _Agent:
         structlog.contextvars.bind_contextvars(session=begun.session)
         zero_s = opened_s - opening.now_ms / 1000
         now_ms = round((asyncio.get_running_loop().time() - zero_s) * 1000)
-        if (cut_ms := self._leadership.cut_ms) is not None:
-            source.forget_before(zero_s + cut_ms / 1000)
+        cut_ms = self._leadership.cut_ms
+        offset_ms = now_ms if cut_ms is None else begun.offset_ms
+        source.forget_before(zero_s + offset_ms / 1000)
         store = new_store(self._settings, begun, self._database)
         publisher = RoomPublisher(self._context.room)
         records = is_recorded(self._settings, opening.room_config)
@@ -236,7 +248,7 @@ class _Agent:
                 begun.session,
                 begun.epoch,
                 self._identity,
-                offset_ms=now_ms if cut_ms is None else begun.offset_ms,
+                offset_ms=offset_ms,
                 first_seq=opening.next_seq,
             ),
             limits=limits_of(self._settings, opening.room_config),
@@ -287,7 +299,10 @@ class _Agent:
                 log.info("session.hands_over")
                 self._handing_over = asyncio.create_task(session.hand_over(), name="agent.hand_over")
 
-        await self._leadership.hold(epoch, source, hand_over, lambda: session.end(SUPERSEDED))
+        def leave() -> None:
+            session.end(SUPERSEDED)
+
+        await self._leadership.hold(epoch, source, lambda: session.last_seq, hand_over, leave)
 
     async def _tell_cut(self, source: RoomSource, session: Session) -> None:
         """When the session ends, tell who stands by from when on; a room that is gone is nobody's to lead."""
@@ -305,9 +320,9 @@ class _Agent:
     async def _after_reconnect(self, begun: Begun) -> None:
         """See what a connection that was made anew means for this agent.
 
-        LiveKit ends the job of an agent that reconnects fully, within 15 s (livekit#4887): somebody else is
-        to take over before. Where LiveKit itself was started again, it knows of no job, and the room has
-        another SID.
+        LiveKit ends the job of an agent that reconnects fully, half a second later (livekit#4887): somebody
+        else is to take over, and `leave` waits for that. Where LiveKit itself was started again, it knows of
+        no job, and the room has another SID.
         """
         for _ in range(RECONNECT_TRIES):
             try:
@@ -320,6 +335,7 @@ class _Agent:
                     log.warning("room.reconnected_fully")
                     errand = Errand(self._leadership.sid, handover=self._identity)
                     await self._rooms.dispatch(self._room, errand)
+                    self._has_asked_for_successor = True
                     return
             except LiveKitError as error:
                 log.warning("livekit.away", problem=str(error))

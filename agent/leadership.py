@@ -28,6 +28,7 @@ POLL_S = 0.2
 AWAY_POLL_S = 1.0
 GHOST_S = 25.0  # LiveKit lists an agent whose process is dead for up to 20
 STAND_BY_S = 60.0  # longer than an agent takes to find a pause, and to give out its last words
+MAX_FINALS = 100  # between two renewals: ten people who talk at once give ten a second
 KEPT_S = 5.0  # of audio, by who stands by: it learns within a second from where on it is to hear
 
 Result = TypeVar("Result")
@@ -83,7 +84,9 @@ class Leadership:
         self._worker = worker
         self._dead = dead
         self._epoch = 0
+        self._last_seq: Callable[[], int] = lambda: 0
         self.sid = sid
+        self.seq_until = 0  # the last number that agents before this one may have given
         self.cut_ms: int | None = (
             None  # up to where, in session time, the agent before heard, if it handed over
         )
@@ -132,6 +135,7 @@ class Leadership:
                 return True
             if lease.holder == self._agent:
                 self._fresh_until_s = asked_s + LEASE_S
+                self.seq_until = lease.seq_until
                 return True
             if seen is not None and (lease.holder, lease.renewed_at) != (seen.holder, seen.renewed_at):
                 log.info("lead.held_by_another", holder=lease.holder)
@@ -156,7 +160,7 @@ class Leadership:
                     # Whoever it was is gone without a word, or has none to say.
                     return await self.take()
                 if lease.holder == self._agent:
-                    self.cut_ms = lease.cut_ms
+                    self.cut_ms, self.seq_until = lease.cut_ms, lease.seq_until
                     return True
                 if lease.holder != predecessor or lease.successor not in ("", self._agent):
                     log.info("lead.held_by_another", holder=lease.holder)
@@ -168,17 +172,23 @@ class Leadership:
         return False
 
     async def hold(
-        self, epoch: int, ear: Ear, on_successor: Callable[[], None], on_lost: Callable[[], None]
+        self,
+        epoch: int,
+        ear: Ear,
+        last_seq: Callable[[], int],
+        on_successor: Callable[[], None],
+        on_lost: Callable[[], None],
     ) -> None:
         """Renew the lease for ever, as long as this agent hears.
 
         Args:
             epoch: That it leads.
             ear: How it hears.
+            last_seq: The last number that it has given.
             on_successor: Called when somebody stands by to take over.
             on_lost: Called once, when another agent leads the room.
         """
-        self._epoch = epoch
+        self._epoch, self._last_seq = epoch, last_seq
         while not (self._is_over or self._is_lost):
             self._wake.clear()
             lease = await self._renew(ear)
@@ -227,7 +237,8 @@ class Leadership:
 
     async def _renew(self, ear: Ear) -> Lease | None:
         asked_s = _now_s()
-        # Nobody takes the lease from who only looks, but it lapses.
+        # Who only looks keeps the lease until it lapses. Then it may speak again when it hears again: it is
+        # not in the room, as far as it knows, and what it says now would arrive beside its successor's words.
         is_hearing = ear.is_hearing
         try:
             lease = await (self._extend() if is_hearing else self._look())
@@ -241,7 +252,10 @@ class Leadership:
         self._is_lost = holder != self._agent and (is_hearing or holder is not None)
         if self._is_lost:
             log.warning("lead.lost", holder=holder)
-        self._fresh_until_s = asked_s + (LEASE_S if is_hearing else DEAF_S)
+        if is_hearing:
+            self._fresh_until_s = asked_s + LEASE_S
+        elif lease is not None and lease.is_live:
+            self._fresh_until_s = asked_s + DEAF_S
         return lease
 
     async def _take(self) -> Lease:
@@ -271,6 +285,7 @@ class Leadership:
                 holder=self._agent,
                 worker=self._worker,
                 epoch=self._epoch,
+                seq_until=self._last_seq() + MAX_FINALS,
             )
         )
 

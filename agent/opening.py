@@ -48,6 +48,7 @@ async def open_session(
     agent: str,
     worker: str,
     cut_ms: int | None = None,
+    seq_until: int = 0,
 ) -> Opening | Refused:
     """Take the room's next epoch from the database; without it, begin a session that it will place later.
 
@@ -59,6 +60,7 @@ async def open_session(
         agent: The agent's identity in the room.
         worker: What the worker is called.
         cut_ms: Up to where, in session time, the agent before has heard, if it handed over.
+        seq_until: The last number that it may have given, where nobody knows better.
     """
     new_id = uuid.uuid4().hex
 
@@ -76,6 +78,7 @@ async def open_session(
                 agent=agent,
                 cut_ms=cut_ms,
                 last_seqs=seqs,
+                seq_until=seq_until,
             )
 
     try:

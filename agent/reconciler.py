@@ -248,14 +248,15 @@ class Reconciler:
         open_names = {room.name for room in open_rooms}
         for lease in lapsed:
             if (room := alone_by_name.get(lease.room)) is not None:
+                if lease.is_released:
+                    self._note_left(self._of(room), lease.holder)
+                    continue
                 age_ms = round((lease.renewed_at - lease.acquired_at).total_seconds() * 1000)
                 await self._note_death(
                     room, self._of(room), lease.holder, lease.worker, age_ms, Reason.LEASE_LAPSED
                 )
             elif lease.room not in open_names:
-                await self._leases.call(
-                    partial(self._release, lease.space, lease.room, lease.holder), LEASE_CALL_S
-                )
+                await self._leases.call(partial(self._forget, lease), LEASE_CALL_S)
 
     async def _tend(self, room: OpenRoom, record: RoomRecord) -> None:
         """Do what is to be done about one room."""
@@ -327,7 +328,10 @@ class Reconciler:
             await self._judge(room, known, records[room.sid], has_died=True)
             if known.verdict in (Verdict.UNWANTED, Verdict.EMPTY):
                 return
-            await self._note_death(room, known, identity, self._worker, age_ms, Reason.AGENT_DIED)
+            if lease is not None and lease.holder == identity and lease.is_released:
+                self._note_left(known, identity)
+            else:
+                await self._note_death(room, known, identity, self._worker, age_ms, Reason.AGENT_DIED)
             if age_ms < deaths.EARLY_MS:
                 _, parked = await self._main.call(partial(self._read, ()), CALL_TIMEOUT_S)
                 if any(each.space == DEFAULT_SPACE and each.room == name for each in parked):
@@ -386,6 +390,12 @@ class Reconciler:
             known.pursuit.note_asked(_now_s() - ago.total_seconds())
         known.asked_at = asked_at
 
+    def _note_left(self, known: _Room, identity: str) -> None:
+        """Note that an agent has left a room in an orderly way, as one whose worker was stopped."""
+        if known.pursuit.dead != identity:
+            known.pursuit.note_death(identity, Reason.AGENT_LEFT, _now_s())
+            known.quiet_until_s = 0.0
+
     async def _note_death(
         self, room: OpenRoom, known: _Room, identity: str, worker: str, age_ms: int, reason: Reason
     ) -> None:
@@ -437,6 +447,10 @@ class Reconciler:
     def _release(self, space: str, room: str, holder: str) -> Lease | None:
         with self._leases.database.write() as connection:
             return leases.release(connection, space=space, room=room, holder=holder)
+
+    def _forget(self, lease: Lease) -> bool:
+        with self._leases.database.write() as connection:
+            return leases.forget(connection, space=lease.space, room=lease.room, holder=lease.holder)
 
     def _read(self, rooms: Sequence[OpenRoom]) -> tuple[dict[str, RoomRecord], list[Parked]]:
         with self._main.database.read() as connection:

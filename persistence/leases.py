@@ -2,8 +2,8 @@
 
 A lease is a row for a space and the name of a room. Whoever holds it renews it, and leads the room as long as
 it has not expired, by the database's clock. Who ends in an orderly way releases it, so that a lease that has
-lapsed means that its holder died. The reconciler has a lease of its own, for a space and a room without a
-name, which is none of a room.
+lapsed and was not released means that its holder died. The reconciler has a lease of its own, for a space and
+a room without a name, which is none of a room.
 
 Every function takes a connection of `Database.of_leases`: `write()` for what changes something, `read()` for
 the rest.
@@ -46,6 +46,7 @@ __all__ = [
     "Lease",
     "cut",
     "every",
+    "forget",
     "forget_lapsed",
     "look",
     "move",
@@ -74,6 +75,8 @@ class Lease:
         successor: Who stands by to take over; empty where nobody does, or has not said so lately.
         cut_ms: Up to where in session time the holder hears, once it hands over; where the lease was moved,
             up to where the holder before heard.
+        seq_until: The last `seq` that this holder, or one before it, may have given.
+        is_released: Whether it was given up; it is not live then.
     """
 
     space: str
@@ -88,6 +91,8 @@ class Lease:
     is_live: bool
     successor: str
     cut_ms: int | None
+    seq_until: int
+    is_released: bool
 
 
 def prepare(database: Database) -> None:
@@ -117,7 +122,9 @@ def prepare(database: Database) -> None:
 
 
 def take(connection: Connection, *, space: str, room: str, sid: str, holder: str, worker: str) -> Lease:
-    """Take a lease that is vacant, has lapsed, or is the holder's already, with nothing left from before.
+    """Take a lease that is vacant, has lapsed, or is the holder's already.
+
+    Of what was before only `seq_until` is left.
 
     Returns:
         The lease as it is now: somebody else's where `holder` is another one.
@@ -143,18 +150,29 @@ def take(connection: Connection, *, space: str, room: str, sid: str, holder: str
 
 
 def renew(
-    connection: Connection, *, space: str, room: str, sid: str, holder: str, worker: str, epoch: int
+    connection: Connection,
+    *,
+    space: str,
+    room: str,
+    sid: str,
+    holder: str,
+    worker: str,
+    epoch: int,
+    seq_until: int,
 ) -> Lease | None:
     """Hold a lease for another `LEASE_S`, also where it has lapsed and nobody took it, or its row is lost.
+
+    Args:
+        seq_until: The last `seq` that the holder will have given by the next renewal.
 
     Returns:
         The lease as it is now; None where somebody else holds it.
     """
     statement = (
-        _upsert(connection, space, room, sid, holder, worker, epoch)
+        _upsert(connection, space, room, sid, holder, worker, epoch, seq_until)
         .on_conflict_do_update(
             index_elements=LEASE.primary_key.columns,
-            set_=_renewed(connection, sid, worker, epoch),
+            set_={**_renewed(connection, sid, worker, epoch), "seq_until": seq_until},
             where=LEASE.c.holder == holder,
         )
         .returning(*_columns(connection))
@@ -226,10 +244,20 @@ def move(connection: Connection, *, space: str, room: str, holder: str) -> bool:
 
 
 def release(connection: Connection, *, space: str, room: str, holder: str) -> Lease | None:
-    """Give a lease up; the lease as it was, or None where it was not theirs."""
-    releasing = delete(LEASE).where(*_held(space, room, holder)).returning(*_columns(connection))
+    """Give a lease up: anybody may take it. The lease as it is now, or None where it was not theirs."""
+    releasing = (
+        update(LEASE)
+        .where(*_held(space, room, holder))
+        .values(expires_at=clock(connection), is_released=True)
+        .returning(*_columns(connection))
+    )
     released = connection.execute(releasing).one_or_none()
     return _lease(released) if released is not None else None
+
+
+def forget(connection: Connection, *, space: str, room: str, holder: str) -> bool:
+    """Remove a lease, as that of a room that is closed; False where it is not theirs."""
+    return connection.execute(delete(LEASE).where(*_held(space, room, holder))).rowcount > 0
 
 
 def every(connection: Connection) -> list[Lease]:
@@ -262,7 +290,14 @@ def _is_whole(database: Database) -> bool:
 
 
 def _upsert(
-    connection: Connection, space: str, room: str, sid: str, holder: str, worker: str, epoch: int
+    connection: Connection,
+    space: str,
+    room: str,
+    sid: str,
+    holder: str,
+    worker: str,
+    epoch: int,
+    seq_until: int = 0,
 ) -> Any:
     insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(LEASE)
     return insert.values(
@@ -270,6 +305,7 @@ def _upsert(
         room=room,
         holder=holder,
         acquired_at=clock(connection),
+        seq_until=seq_until,
         **_renewed(connection, sid, worker, epoch),
     )
 
@@ -282,6 +318,7 @@ def _renewed(connection: Connection, sid: str, worker: str, epoch: int) -> dict[
         "epoch": epoch,
         "renewed_at": clock(connection),
         "expires_at": clock(connection, LEASE_S),
+        "is_released": False,
     }
 
 
@@ -295,7 +332,10 @@ def _columns(connection: Connection) -> tuple[ColumnElement[Any], ...]:
     return (
         LEASE.c.space_id.label("space"),
         *(LEASE.c[name] for name in ("room", "sid", "holder", "worker", "epoch")),
-        *(LEASE.c[name] for name in ("acquired_at", "renewed_at", "expires_at", "cut_ms")),
+        *(
+            LEASE.c[name]
+            for name in ("acquired_at", "renewed_at", "expires_at", "cut_ms", "seq_until", "is_released")
+        ),
         (LEASE.c.expires_at > now).label("is_live"),
         case((LEASE.c.successor_expires_at > now, LEASE.c.successor), else_="").label("successor"),
     )

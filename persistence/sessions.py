@@ -137,6 +137,7 @@ def begin(
     agent: str = "",
     cut_ms: int | None = None,
     last_seqs: Mapping[str, int] = MappingProxyType({}),
+    seq_until: int = 0,
 ) -> Opening | Refused:
     """Begin the session of a room, or go on with the one that it has.
 
@@ -151,6 +152,8 @@ def begin(
         agent: The agent's identity in the room.
         cut_ms: Up to where, in session time, the agent before has heard, if it hands over.
         last_seqs: By session, the last `seq` that viewers may have got, where the database may not know it.
+        seq_until: The last one that the agent before may have given, where neither knows. Numbers that it has
+            not given are missing then, which a viewer can ask about; none comes twice.
     """
     _lock_room(connection, space, room)
     at = database_time(connection)
@@ -176,7 +179,8 @@ def begin(
     if known is None or known.ended_by in ENDED_FOR_NOW:
         _create(connection, begun, SessionStatus.CREATED, at)
     else:
-        begun, now_ms, next_seq = _continue(connection, known, begun, at, cut_ms, last_seqs)
+        begun, now_ms = _continue(connection, known, begun, at, cut_ms)
+        next_seq = _next_seq(connection, known, last_seqs, seq_until)
     _add_sid(connection, space, begun.session, room_sid, at)
     _add_epoch(connection, begun, Placement(begun.session, space, begun.epoch, worker))
     return Opening(begun, next_seq, room_config(connection, space, room), now_ms)
@@ -437,15 +441,13 @@ def _continue(
     begun: Begun,
     at: datetime,
     cut_ms: int | None,
-    last_seqs: Mapping[str, int],
-) -> tuple[Begun, int, int]:
-    """Lead a known session on: what was begun, session time, and the next `seq`."""
+) -> tuple[Begun, int]:
+    """Lead a known session on: what was begun, and session time."""
     # Clocks may jump back, session time does not.
     now_ms = max(
         _ms(at - known.started_at), _extent_ms(connection, known), _last_offset_ms(connection, known)
     )
     epoch = _last_epoch(connection, known) + 1
-    _, kept_seq = _said(connection, known)
     if cut_ms is None:
         _add_away(connection, known, epoch, now_ms)
     offset_ms = now_ms if cut_ms is None else min(cut_ms, now_ms)
@@ -455,7 +457,19 @@ def _continue(
         .values(epoch=epoch, heard_at=at, **(LIVE_AGAIN if known.status == SessionStatus.ENDED else {}))
     )
     told = {"session": known.id, "epoch": epoch, "started_at": known.started_at, "offset_ms": offset_ms}
-    return begun.model_copy(update=told), now_ms, max(kept_seq, last_seqs.get(known.id, 0)) + 1
+    return begun.model_copy(update=told), now_ms
+
+
+def _next_seq(connection: Connection, known: Row[Any], last_seqs: Mapping[str, int], seq_until: int) -> int:
+    """The number of the next durable event, which no agent before has given to another one."""
+    _, kept_seq = _said(connection, known)
+    if known.id in last_seqs:
+        return max(kept_seq, last_seqs[known.id]) + 1
+    newest = (
+        select(EPOCH.c.settled_at).where(*_belongs(EPOCH, known)).order_by(EPOCH.c.began_at.desc()).limit(1)
+    )
+    is_all_here = connection.execute(newest).scalar_one() is not None
+    return (kept_seq if is_all_here else max(kept_seq, seq_until)) + 1
 
 
 def _add_away(connection: Connection, known: Row[Any], epoch: int, until_ms: int) -> None:

@@ -284,7 +284,8 @@ class Lease(SQLModel, table=True):
 
     It belongs to a space as all rows do, but without a foreign key: SQLite keeps leases in a file of their
     own. The reconciler's has neither space nor room. `cut_ms` is up to where in session time the holder
-    hears, once it hands over.
+    hears, once it hands over. `seq_until` is the last number that it may give before it renews the lease.
+    `is_released` tells a lease that was given up from one whose holder died.
     """
 
     __tablename__ = "lease"
@@ -301,6 +302,8 @@ class Lease(SQLModel, table=True):
     successor: str = Field(default="", sa_type=Text)
     successor_expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     cut_ms: int | None = Field(default=None, sa_type=BigInteger)
+    seq_until: int = Field(default=0, sa_type=BigInteger)
+    is_released: bool = False
 
 
 class AgentDeath(SQLModel, table=True):

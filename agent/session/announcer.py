@@ -76,6 +76,11 @@ class Announcer:
         return self._next_seq - self._identity.first_seq
 
     @property
+    def last_seq(self) -> int:
+        """The last number that was given, by this agent or one before."""
+        return self._next_seq - 1
+
+    @property
     def unkept(self) -> int:
         """Finals that are partials to this day: nothing could keep them, or another agent leads the room."""
         return len(self._finals) + self._given_up

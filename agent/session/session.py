@@ -161,6 +161,11 @@ class Session:
         self._ending_ms = 0
         self._zero_s = zero_s
 
+    @property
+    def last_seq(self) -> int:
+        """The last `seq` that was given in this session."""
+        return self._announcer.last_seq
+
     def end(self, reason: str) -> None:
         """Ask the session to end; `run` returns when the last finals are out. The first reason counts."""
         if self._end_asked.is_set():

@@ -82,6 +82,7 @@ def _of_finals(outcome: Outcome, undrained: int) -> Iterator[Figure]:
     yield _none("seq_repeated", len(outcome.seq_repeated))
     yield _none("seq_falling", len(outcome.seq_falling))
     yield _none("seq_missing", outcome.seq_missing)
+    yield Figure("seq_skipped", outcome.seq_skipped, "")
     yield Figure("seq_unseen", outcome.seq_unseen, "")
     yield _none("rooms_with_two_sessions", len(outcome.split))
     yield _none("segments_unplayable", len(outcome.unplayable))

@@ -33,8 +33,8 @@ class Outcome:
     its audio ends, where there is any, and `holes_ms` what is missing of it in each hand-over, by kind.
     `split` names rooms that have more than one session though they were never closed. `seq_repeated` and
     `seq_falling` name finals with a number that another one has, or that is lower than the one before.
-    `seq_missing` counts numbers that neither the viewer nor the database has, `seq_unseen` those that only
-    the database has.
+    `seq_missing` counts numbers within an epoch that neither the viewer nor the database has, `seq_skipped`
+    those between two epochs, `seq_unseen` those that only the database has.
     """
 
     finals: int
@@ -48,6 +48,7 @@ class Outcome:
     seq_repeated: Sequence[str] = ()
     seq_falling: Sequence[str] = ()
     seq_missing: int = 0
+    seq_skipped: int = 0
     seq_unseen: int = 0
 
 
@@ -183,7 +184,8 @@ def _seq(rooms: Iterable[Room], kept: Sequence[Caption]) -> dict[str, Any]:
         "seq_repeated": sorted({*_names(of_all.repeated), *_names(of_viewers.repeated)}),
         "seq_falling": _names(of_viewers.falling),
         "seq_missing": of_all.missing,
-        "seq_unseen": max(of_viewers.missing - of_all.missing, 0),
+        "seq_skipped": of_all.skipped,
+        "seq_unseen": max(of_viewers.missing + of_viewers.skipped - of_all.missing - of_all.skipped, 0),
     }
 
 

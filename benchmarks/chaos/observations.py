@@ -102,11 +102,16 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class SeqFaults:
-    """What is wrong with the numbers of finals: the same twice, a lower one after a higher, a hole."""
+    """What is wrong with the numbers of finals: the same twice, a lower one after a higher, a hole.
+
+    `missing` counts numbers in a hole within an epoch. `skipped` are those between two epochs: an agent that
+    cannot know what the one before has given begins beyond what it may have.
+    """
 
     repeated: Sequence[Caption]
     falling: Sequence[Caption]
     missing: int
+    skipped: int = 0
 
 
 def silences_s(room: Watched) -> Iterator[float]:
@@ -136,7 +141,7 @@ def seq_faults(finals: Iterable[Caption]) -> SeqFaults:
     by_session: dict[str, list[Caption]] = defaultdict(list)
     for final in finals:
         by_session[final.session].append(final)
-    repeated, falling, missing = [], [], 0
+    repeated, falling, missing, skipped = [], [], 0, 0
     for each in by_session.values():
         numbers: set[int] = set()
         for final in each:
@@ -144,8 +149,13 @@ def seq_faults(finals: Iterable[Caption]) -> SeqFaults:
                 repeated.append(final)
             numbers.add(final.seq)
         falling += [after for before, after in pairwise(each) if after.seq < before.seq]
-        missing += max(numbers) - min(numbers) + 1 - len(numbers)
-    return SeqFaults(repeated, falling, missing)
+        for before, after in pairwise(sorted(each, key=lambda final: final.seq)):
+            hole = max(after.seq - before.seq - 1, 0)
+            if before.epoch == after.epoch:
+                missing += hole
+            else:
+                skipped += hole
+    return SeqFaults(repeated, falling, missing, skipped)
 
 
 def said_twice(finals: Iterable[Caption]) -> Sequence[Caption]:

@@ -23,6 +23,8 @@ def upgrade() -> None:
         Column("successor", String, nullable=False),
         Column("successor_expires_at", DateTime(timezone=True)),
         Column("cut_ms", BigInteger),
+        Column("seq_until", BigInteger, nullable=False),
+        Column("is_released", Boolean, nullable=False),
     )
     op.create_table(
         "agent_death",

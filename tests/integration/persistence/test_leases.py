@@ -62,7 +62,13 @@ def take(database: Database, holder: str = "agent-1", sid: str = "RM_1") -> Leas
         )
 
 
-def renew(database: Database, holder: str = "agent-1", epoch: int = 1, sid: str = "RM_1") -> Lease | None:
+def renew(
+    database: Database,
+    holder: str = "agent-1",
+    epoch: int = 1,
+    sid: str = "RM_1",
+    seq_until: int = 100,
+) -> Lease | None:
     with database.write() as connection:
         return leases.renew(
             connection,
@@ -72,6 +78,7 @@ def renew(database: Database, holder: str = "agent-1", epoch: int = 1, sid: str 
             holder=holder,
             worker=f"worker of {holder}",
             epoch=epoch,
+            seq_until=seq_until,
         )
 
 
@@ -98,6 +105,11 @@ def move(database: Database, holder: str = "agent-1") -> bool:
 def release(database: Database, holder: str = "agent-1") -> Lease | None:
     with database.write() as connection:
         return leases.release(connection, space=DEFAULT_SPACE, room=ROOM, holder=holder)
+
+
+def forget(database: Database, holder: str = "agent-1") -> bool:
+    with database.write() as connection:
+        return leases.forget(connection, space=DEFAULT_SPACE, room=ROOM, holder=holder)
 
 
 def set_row(database: Database, **values: object) -> None:
@@ -248,18 +260,58 @@ class TestRenewing:
 
 
 class TestReleasing:
-    def test_it_is_vacant_then(self, database: Database) -> None:
-        lease = take(database)
+    def test_anybody_may_take_it_then_and_nobody_takes_its_holder_for_dead(self, database: Database) -> None:
+        take(database)
 
-        assert release(database) == lease
-        assert look(database) is None
+        released = release(database)
+        assert released is not None
+        assert (released.holder, released.is_live, released.is_released) == ("agent-1", False, True)
+        taken = take(database, "agent-2")
+        assert (taken.holder, taken.is_live, taken.is_released) == ("agent-2", True, False)
         assert release(database) is None
+
+    def test_one_that_lapsed_is_not_taken_for_released(self, database: Database) -> None:
+        take(database)
+        lapse(database)
+
+        found = look(database)
+        assert found is not None
+        assert (found.is_live, found.is_released) == (False, False)
+
+    def test_what_is_forgotten_is_gone_and_only_its_holder_is(self, database: Database) -> None:
+        take(database)
+
+        assert not forget(database, "agent-2")
+        assert forget(database)
+        assert look(database) is None
 
     def test_nobody_else_releases_it(self, database: Database) -> None:
         lease = take(database)
 
         assert release(database, "agent-2") is None
         assert look(database) == lease
+
+
+class TestNumbers:
+    def test_what_one_that_died_may_have_given_is_known_to_the_next(self, database: Database) -> None:
+        take(database)
+        renew(database, seq_until=141)
+        lapse(database)
+
+        assert take(database, "agent-2").seq_until == 141
+        renewed = renew(database, "agent-2", seq_until=242)
+        assert renewed is not None
+        assert renewed.seq_until == 242
+
+    def test_it_goes_along_where_a_lease_is_moved(self, database: Database) -> None:
+        take(database)
+        renew(database, seq_until=141)
+        offer(database)
+        assert move(database)
+
+        moved = look(database)
+        assert moved is not None
+        assert (moved.holder, moved.seq_until) == ("agent-2", 141)
 
 
 class TestHandingOver:

@@ -877,6 +877,26 @@ def test_number_that_viewers_have_got_is_not_given_again_though_the_database_doe
     assert opening.next_seq == 42
 
 
+def test_numbers_of_an_agent_that_left_nothing_here_are_not_given_again(database: Database):
+    """It may have said more than the database knows: its journal is on a disk that is not ours."""
+    begun(database)
+    with database.write() as connection:
+        first = sessions.begin(
+            connection, space=DEFAULT_SPACE, room="planning", room_sid="RM_1", worker="worker-2",
+            languages=["en"], new_id=uuid4().hex, seq_until=141,
+        )  # fmt: skip
+        assert isinstance(first, Opening)
+        assert first.next_seq == 142
+        sessions.settle(connection, DEFAULT_SPACE, first.begun.session, first.begun.epoch)
+        # All that this one said is here.
+        second = sessions.begin(
+            connection, space=DEFAULT_SPACE, room="planning", room_sid="RM_1", worker="worker-2",
+            languages=["en"], new_id=uuid4().hex, seq_until=242,
+        )  # fmt: skip
+        assert isinstance(second, Opening)
+        assert second.next_seq == 1
+
+
 def test_session_whose_room_got_another_sid_is_found_by_both(database: Database):
     session = begun(database).session
     for _ in range(2):

@@ -105,6 +105,11 @@ def test_numbers_that_do_not_rise_by_one_are_counted(numbers: tuple[int, ...], e
     assert seq_faults(map(final, numbers)) == expected
 
 
+def test_numbers_that_a_successor_leaves_out_are_not_taken_for_lost_finals() -> None:
+    finals = [final(1), final(2), final(102, epoch=2), final(105, epoch=2)]
+    assert seq_faults(finals) == SeqFaults([], [], missing=2, skipped=99)
+
+
 def test_each_session_has_its_own_numbers() -> None:
     other = replace(final(1), session="t")
 
