@@ -174,7 +174,7 @@ REMARKS = (
     "has a final. A kill whose successor was killed before it could hear has none.",
     "Silence: for how long the viewer got nothing while somebody spoke. Two agents: for how long two epochs "
     "came in turns.",
-    "Seq: missing are numbers within an epoch that neither viewer nor database has; skipped are those between "
+    "Seq: missing are numbers within an epoch that neither viewer nor database has; skipped those between "
     "two epochs, where the dead agent's journal is on a disk that its successor does not have; unseen are "
     "those that only the database has, of finals kept just before a kill or while the viewer was away.",
     "Hole: from the end of the old agent's audio to the beginning of the new one's, below 0 for an overlap; "
