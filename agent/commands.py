@@ -1,7 +1,7 @@
 """What the console and the command line ask of a session, from the table where they leave it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import structlog
@@ -43,11 +43,14 @@ async def heed_commands(database: DatabaseThread, begun: Begun, end: Callable[[s
             for command in await database.call(waiting, CALL_TIMEOUT_S):
                 outcome = _refusal(command) or DONE
                 log.info("session.command", kind=command.kind, asked_by=command.asked_by, outcome=outcome)
-                await database.call(partial(answer, command, outcome), CALL_TIMEOUT_S)
                 if outcome == DONE:
                     end(command.body["reason"])
+                # Not before: who is killed in between leaves it to a successor.
+                await database.call(partial(answer, command, outcome), CALL_TIMEOUT_S)
         except DatabaseError:
             pass  # the session's store says so
+        except Exception:
+            log.exception("session.command_failed")
         await asyncio.sleep(POLL_S)
 
 
@@ -55,6 +58,6 @@ def _refusal(command: Command) -> str:
     """Why a command cannot be done; empty where it can."""
     if command.kind != END:
         return f"{REFUSED}the kind {command.kind!r} is unknown to this agent"
-    if command.body.get("reason") not in REASONS:
+    if not isinstance(command.body, Mapping) or command.body.get("reason") not in REASONS:
         return f"{REFUSED}a session is ended for one of the reasons {', '.join(REASONS)}"
     return ""

@@ -79,9 +79,14 @@ class Pursuit:
     _died_s: float | None = None
 
     def note_death(self, agent: str, reason: Reason, now_s: float) -> None:
-        """An agent is gone, however it went: its successor need not wait. Counts once for each."""
+        """An agent has died: its successor need not wait. Counts once for each."""
         if agent != self.dead:
             self.dead, self._died_s, self.reason, self._tries = agent, now_s, reason, 0
+
+    def note_left(self, agent: str) -> None:
+        """An agent has left in an orderly way. The next one may, too, so it waits its turn."""
+        if agent != self.dead:
+            self.dead, self.reason = agent, Reason.AGENT_LEFT
 
     def note_asked(self, asked_s: float) -> None:
         """Somebody, who may be LiveKit itself, has asked an agent in."""

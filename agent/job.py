@@ -13,7 +13,9 @@ from functools import partial
 import structlog
 from livekit.agents import AutoSubscribe, JobContext, JobProcess
 from livekit.local_inference import VAD, init_vad
+from livekit.rtc import DataPacket
 
+from agent.captions.protocol import EVENTS_TOPIC, epoch_of
 from agent.commands import heed_commands
 from agent.config import Settings
 from agent.errors import DatabaseError, LiveKitError
@@ -57,6 +59,7 @@ SID_TIMEOUT_S = 5.0
 RECONNECT_TRIES = 5
 RECONNECT_RETRY_S = 0.5  # LiveKit lists who has connected anew a moment later
 
+ROOM_IS_GONE = {"room_closed", "room_deleted"}
 ENGINE = "engine"
 AGENT = "agent"
 
@@ -141,16 +144,16 @@ class _Agent:
                 self._running = asyncio.create_task(self._take_over(source), name="agent.take_over")
                 return
         else:
-            opening = await self._open() if await self._leadership.take() else None
-            opened_s = asyncio.get_running_loop().time()
+            opened = await self._open() if await self._leadership.take() else None
             source = await joining
-            if source and opening:
+            if source and opened:
+                opening, zero_s = opened
                 source.listen(self._sample_rate_hz(opening.room_config))
-                leading = self._lead(opening, opened_s, source)
+                leading = self._lead(opening, zero_s, source)
                 self._running = asyncio.create_task(leading, name="agent.lead")
                 return
-            if opening:
-                await give_back(opening.begun, self._database)
+            if opened:
+                await give_back(opened[0].begun, self._database)
         await self._leadership.give_up()
         await self._close("the room is not ours to lead")
 
@@ -196,8 +199,8 @@ class _Agent:
     def _sample_rate_hz(self, config: RoomConfig | None) -> int:
         return STEM_SAMPLE_RATE_HZ if is_recorded(self._settings, config) else SAMPLE_RATE_HZ
 
-    async def _open(self, cut_ms: int | None = None) -> Opening | None:
-        opening = await open_session(
+    async def _open(self, cut_ms: int | None = None) -> tuple[Opening, float] | None:
+        opened = await open_session(
             self._settings,
             self._database,
             room=self._room,
@@ -207,30 +210,28 @@ class _Agent:
             cut_ms=cut_ms,
             seq_until=self._leadership.seq_until,
         )
-        if isinstance(opening, Refused):
-            log.info("session.refused", reason=f"the room's session was ended: {opening.reason}")
+        if isinstance(opened, Refused):
+            log.info("session.refused", reason=f"the room's session was ended: {opened.reason}")
             return None
-        return opening
+        return opened
 
     async def _take_over(self, source: RoomSource) -> None:
         """Stand by for an agent that leaves the room, and go on where it stopped hearing."""
         try:
-            if await self._leadership.stand_by(self._errand.handover, source):
-                opening = await self._open(self._leadership.cut_ms)
-                opened_s = asyncio.get_running_loop().time()
-                if opening is not None:
-                    await self._lead(opening, opened_s, source)
-                    return
-            await self._leadership.give_up()
+            is_ours = await self._leadership.stand_by(self._errand.handover, source)
+            if is_ours and (opened := await self._open(self._leadership.cut_ms)):
+                await self._lead(*opened, source)
         except Exception:
             log.exception("session.failed")
-        await self._close("nothing was handed over")
+        finally:
+            if self._session is None:
+                await self._leadership.give_up()
+                await self._close("nothing was handed over")
 
-    async def _lead(self, opening: Opening, opened_s: float, source: RoomSource) -> None:
+    async def _lead(self, opening: Opening, zero_s: float, source: RoomSource) -> None:
         """Lead the room until its session ends, or somebody else leads it."""
         begun = opening.begun
         structlog.contextvars.bind_contextvars(session=begun.session)
-        zero_s = opened_s - opening.now_ms / 1000
         now_ms = round((asyncio.get_running_loop().time() - zero_s) * 1000)
         cut_ms = self._leadership.cut_ms
         offset_ms = now_ms if cut_ms is None else begun.offset_ms
@@ -265,14 +266,26 @@ class _Agent:
             provisional=begun.is_provisional,
             took_over=cut_ms is not None,
         )
+
+        def hand_over(has_successor: bool) -> None:
+            if self._handing_over is not None and not has_successor:
+                self._handing_over.cancel()  # it waits for a pause; who was to take over is gone
+                self._handing_over = None
+            elif self._handing_over is None and has_successor:
+                log.info("session.hands_over")
+                self._handing_over = asyncio.create_task(session.hand_over(), name="agent.hand_over")
+
+        self._leadership.lead(
+            begun.epoch, source, lambda: session.last_seq, hand_over, partial(session.end, SUPERSEDED)
+        )
         beside = [
-            asyncio.create_task(self._hold(begun.epoch, source, session), name="agent.hold"),
-            asyncio.create_task(self._tell_cut(source, session), name="agent.tell_cut"),
+            asyncio.create_task(self._tell_cut(session), name="agent.tell_cut"),
             asyncio.create_task(
                 heed_commands(self._database, begun, session.end), name="agent.heed_commands"
             ),
         ]
         self._context.room.on("reconnected", partial(self._on_reconnected, begun))
+        self._context.room.on("data_received", self._on_data)
         try:
             async with store, publisher:
                 report = await session.run()
@@ -293,24 +306,19 @@ class _Agent:
                     task.cancel()
             await self._close("session ended")
 
-    async def _hold(self, epoch: int, source: RoomSource, session: Session) -> None:
-        def hand_over() -> None:
-            if self._handing_over is None:
-                log.info("session.hands_over")
-                self._handing_over = asyncio.create_task(session.hand_over(), name="agent.hand_over")
-
-        def leave() -> None:
-            session.end(SUPERSEDED)
-
-        await self._leadership.hold(epoch, source, lambda: session.last_seq, hand_over, leave)
-
-    async def _tell_cut(self, source: RoomSource, session: Session) -> None:
+    async def _tell_cut(self, session: Session) -> None:
         """When the session ends, tell who stands by from when on; a room that is gone is nobody's to lead."""
         cut_ms = await session.until_ending()
-        if source.is_closed:
+        if session.ended_by in ROOM_IS_GONE:
+            # The next room of that name need not wait for the last words of this one.
             await self._leadership.give_up()
         else:
             await self._leadership.cut(cut_ms)
+
+    def _on_data(self, packet: DataPacket) -> None:
+        """Hear what another agent says; people have an identity, except in their first seconds."""
+        if packet.topic == EVENTS_TOPIC and packet.participant is None:
+            self._leadership.hear_epoch(epoch_of(packet.data))
 
     def _on_reconnected(self, begun: Begun) -> None:
         if self._reconnecting is None or self._reconnecting.done():
@@ -329,6 +337,7 @@ class _Agent:
                 sids = await self._rooms.open_sids([self._room])
                 mine = {agent.sid for agent in await self._rooms.agents_in(self._room) if self._is_me(agent)}
                 if mine and sids and self._leadership.sid not in sids:
+                    self._own_sid = mine.pop()
                     await self._follow_room(begun, sids.pop())
                     return
                 if mine and self._own_sid not in mine:

@@ -1,6 +1,7 @@
 """Whether this agent leads its room: a lease in the database, renewed as long as the agent hears."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
@@ -22,9 +23,11 @@ log = structlog.get_logger(__name__)
 
 RENEW_INTERVAL_S = 1.0
 CALL_TIMEOUT_S = 1.5  # with the interval before it less than a lease lasts
-AWAY_S = LEASE_S + 2.0  # a look at a database that says nothing, and at the room, takes no longer
-DEAF_S = 0.5  # who hears nothing looks again that often before it says something
+AWAY_S = LEASE_S + 2.0  # longer than a look at a database that says nothing takes, and the wait for the next
+DEAF_S = 0.5  # who hears nothing looks again that often while it says something
 POLL_S = 0.2
+LEAST_INTERVAL_S = 0.3  # between two looks, however many wait for one
+COMING_S = 20.0  # for an agent that holds the lease to begin its session
 AWAY_POLL_S = 1.0
 GHOST_S = 25.0  # LiveKit lists an agent whose process is dead for up to 20
 STAND_BY_S = 60.0  # longer than an agent takes to find a pause, and to give out its last words
@@ -49,8 +52,8 @@ class Ear(Protocol):
 class Leadership:
     """One agent's part in who leads a room.
 
-    A holder keeps the lead while the database is away, unless an agent that came later is in the room: that
-    one found the database, and a lease that had lapsed.
+    A holder keeps the lead while the database is away, unless an agent that came later speaks in the room:
+    that one found the database, and a lease that had lapsed.
 
     Args:
         database: The one with the leases, for this agent alone.
@@ -84,7 +87,12 @@ class Leadership:
         self._worker = worker
         self._dead = dead
         self._epoch = 0
+        self._ear: Ear | None = None
         self._last_seq: Callable[[], int] = lambda: 0
+        self._on_successor: Callable[[bool], None] = _heed_nothing
+        self._on_lost: Callable[[], None] = _heed_nothing
+        self._holding: asyncio.Task[None] | None = None
+        self._coming_until_s = 0.0
         self.sid = sid
         self.seq_until = 0  # the last number that agents before this one may have given
         self.cut_ms: int | None = (
@@ -97,7 +105,7 @@ class Leadership:
         self._is_over = False
         self._has_successor = False
         self._fresh_until_s = 0.0
-        self._others: set[str] = set()  # who was in the room at the last look
+        self._heard_epoch = 0  # the highest that somebody has said in the room
         self._wake = asyncio.Event()
         self._looked = asyncio.Event()
 
@@ -124,18 +132,21 @@ class Leadership:
                 lease = await self._take()
             except DatabaseError as error:
                 self._tell_away(error)
-                if others := await self._look_around():
+                if await self._find_others(older=True) != set():
+                    # One that leads, or that is dead and still listed; or LiveKit does not answer, either.
                     if _now_s() - began_s > GHOST_S:
-                        log.info("lead.held_by_another", holder=min(others))
+                        log.info("lead.not_free")
                         return False
                     await asyncio.sleep(AWAY_POLL_S)
                     continue
                 self._is_blind = True
                 self._fresh_until_s = _now_s() + AWAY_S
+                self._hold()
                 return True
             if lease.holder == self._agent:
                 self._fresh_until_s = asked_s + LEASE_S
                 self.seq_until = lease.seq_until
+                self._hold()
                 return True
             if seen is not None and (lease.holder, lease.renewed_at) != (seen.holder, seen.renewed_at):
                 log.info("lead.held_by_another", holder=lease.holder)
@@ -161,6 +172,7 @@ class Leadership:
                     return await self.take()
                 if lease.holder == self._agent:
                     self.cut_ms, self.seq_until = lease.cut_ms, lease.seq_until
+                    self._hold()
                     return True
                 if lease.holder != predecessor or lease.successor not in ("", self._agent):
                     log.info("lead.held_by_another", holder=lease.holder)
@@ -171,39 +183,60 @@ class Leadership:
         log.info("lead.not_handed_over", holder=predecessor)
         return False
 
-    async def hold(
+    def lead(
         self,
         epoch: int,
         ear: Ear,
         last_seq: Callable[[], int],
-        on_successor: Callable[[], None],
+        on_successor: Callable[[bool], None],
         on_lost: Callable[[], None],
     ) -> None:
-        """Renew the lease for ever, as long as this agent hears.
+        """The session has begun: from now on the lease is renewed as long as this agent hears.
 
         Args:
             epoch: That it leads.
             ear: How it hears.
             last_seq: The last number that it has given.
-            on_successor: Called when somebody stands by to take over.
+            on_successor: Called each second, and told whether somebody stands by to take over.
             on_lost: Called once, when another agent leads the room.
         """
-        self._epoch, self._last_seq = epoch, last_seq
+        self._epoch, self._ear, self._last_seq = epoch, ear, last_seq
+        self._on_successor, self._on_lost = on_successor, on_lost
+        if self._is_lost:
+            on_lost()
+
+    def _hold(self) -> None:
+        """Renew the lease from now on, until it is lost or given up."""
+        self._coming_until_s = _now_s() + COMING_S
+        self._holding = asyncio.create_task(self._keep_renewing(), name="lead.hold")
+
+    async def _keep_renewing(self) -> None:
         while not (self._is_over or self._is_lost):
             self._wake.clear()
-            lease = await self._renew(ear)
+            try:
+                lease = await self._renew()
+            except Exception:
+                # A fault of ours is no reason to leave a room; the lease lapses if it lasts.
+                log.exception("lead.failed")
+                lease = None
             self._has_successor = lease is not None and bool(lease.successor)
             if self._is_lost:
-                on_lost()
-            elif self._has_successor:
-                on_successor()
+                self._on_lost()
+            else:
+                self._on_successor(self._has_successor)
             self._looked.set()
             self._looked = asyncio.Event()
-            try:
-                async with asyncio.timeout(RENEW_INTERVAL_S):
+            # Whoever waits for this agent to lead again asks at once.
+            await asyncio.sleep(LEAST_INTERVAL_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RENEW_INTERVAL_S - LEAST_INTERVAL_S):
                     await self._wake.wait()
-            except TimeoutError:
-                continue
+
+    def hear_epoch(self, epoch: int) -> None:
+        """Somebody in the room says to lead this epoch."""
+        if epoch > max(self._heard_epoch, self._epoch):
+            self._heard_epoch = epoch
+            self._wake.set()
 
     async def confirm(self) -> bool:
         """Whether this agent leads the room now. It waits while nobody can say; False is for good."""
@@ -230,16 +263,22 @@ class Leadership:
                 return
 
     def close(self) -> None:
-        """Free the thread and the connection. Idempotent."""
+        """Free the thread and the connection, and renew no more. Idempotent."""
         self._is_over = True
+        if self._holding is not None:
+            self._holding.cancel()
         self._looked.set()
         self._thread.close()
 
-    async def _renew(self, ear: Ear) -> Lease | None:
+    def _is_hearing(self) -> bool:
+        """Whether this agent hears, or is on its way."""
+        return self._ear.is_hearing if self._ear is not None else _now_s() < self._coming_until_s
+
+    async def _renew(self) -> Lease | None:
         asked_s = _now_s()
         # Who only looks keeps the lease until it lapses. Then it may speak again when it hears again: it is
         # not in the room, as far as it knows, and what it says now would arrive beside its successor's words.
-        is_hearing = ear.is_hearing
+        is_hearing = self._is_hearing()
         try:
             lease = await (self._extend() if is_hearing else self._look())
         except DatabaseError as error:
@@ -285,12 +324,17 @@ class Leadership:
                 holder=self._agent,
                 worker=self._worker,
                 epoch=self._epoch,
-                seq_until=self._last_seq() + MAX_FINALS,
+                seq_until=self._last_seq() + MAX_FINALS if self._ear is not None else self.seq_until,
             )
         )
 
     async def _look(self) -> Lease | None:
-        return await self._call(partial(leases.look, space=self._space, room=self._room))
+        return await self._thread.call(self._read, CALL_TIMEOUT_S)
+
+    def _read(self) -> Lease | None:
+        self._prepare()
+        with self._database.read() as connection:
+            return leases.look(connection, self._space, self._room)
 
     async def _stand_by_once(self, predecessor: str, ear: Ear) -> Lease | None:
         if not ear.hears_everyone:
@@ -306,23 +350,24 @@ class Leadership:
         )
 
     async def _is_replaced(self) -> bool:
-        """Whether an agent that came later stays in the room: one that found another there would leave."""
-        before = self._others
-        self._others = await self._look_around(younger_only=True)
-        if replaced := bool(before & self._others):
-            log.warning("lead.lost", holder=min(before & self._others))
-        return replaced
+        """Whether an agent that came later speaks in the room: LiveKit knows whether there is one."""
+        if self._heard_epoch <= self._epoch:
+            return False
+        others = await self._find_others(older=False)
+        if others:
+            log.warning("lead.lost", holder=min(others))
+        return bool(others)
 
-    async def _look_around(self, *, younger_only: bool = False) -> set[str]:
-        """The other agents of ours in the room, as far as LiveKit tells."""
+    async def _find_others(self, *, older: bool) -> set[str] | None:
+        """The agents of ours that came into the room before this one, or after; None where nobody tells."""
         try:
             agents = await self._rooms.agents_in(self._room)
         except LiveKitError:
-            return set()
+            return None
         identities = [agent.identity for agent in agents]  # the oldest first
-        if younger_only:
-            identities = identities[identities.index(self._agent) :] if self._agent in identities else []
-        return set(identities) - {self._agent, self._dead}
+        # Who has not come yet is the youngest.
+        own = identities.index(self._agent) if self._agent in identities else len(identities)
+        return set(identities[:own] if older else identities[own + 1 :]) - {self._dead}
 
     async def _try(self, change: Callable[[Connection], object]) -> bool:
         """Change something that comes by itself a little later, where the database is away; tells whether."""
@@ -336,11 +381,14 @@ class Leadership:
         return await self._thread.call(partial(self._in_transaction, function), CALL_TIMEOUT_S)
 
     def _in_transaction(self, function: Callable[[Connection], Result]) -> Result:
+        self._prepare()
+        with self._database.write() as connection:
+            return function(connection)
+
+    def _prepare(self) -> None:
         if not self._is_ready:
             leases.prepare(self._database)
             self._is_ready = True
-        with self._database.write() as connection:
-            return function(connection)
 
     def _tell_away(self, error: DatabaseError) -> None:
         if not self._is_away:
@@ -348,10 +396,13 @@ class Leadership:
         self._is_away = True
 
     def _tell_back(self) -> None:
-        self._others = set()
         if self._is_away:
             log.info("lead.database_back")
         self._is_away = False
+
+
+def _heed_nothing(_has_successor: bool = False) -> None:
+    """There is no session yet."""
 
 
 def _now_s() -> float:

@@ -34,7 +34,7 @@ __all__ = [
 
 log = structlog.get_logger(__name__)
 
-BEGIN_TIMEOUT_S = 3.0  # for the database to answer; a session can begin without it
+BEGIN_TIMEOUT_S = 6.0  # for the database to answer, longer than it waits for somebody else's write there
 PREDECESSOR_S = 0.5  # to wait for somebody else who drains what an agent before us has left
 PREDECESSOR_POLL_S = 0.02
 
@@ -49,7 +49,7 @@ async def open_session(
     worker: str,
     cut_ms: int | None = None,
     seq_until: int = 0,
-) -> Opening | Refused:
+) -> tuple[Opening, float] | Refused:
     """Take the room's next epoch from the database; without it, begin a session that it will place later.
 
     Args:
@@ -61,13 +61,16 @@ async def open_session(
         worker: What the worker is called.
         cut_ms: Up to where, in session time, the agent before has heard, if it handed over.
         seq_until: The last number that it may have given, where nobody knows better.
+
+    Returns:
+        How it begins, and when its session time was 0 on the event loop's clock.
     """
     new_id = uuid.uuid4().hex
 
-    def begin() -> Opening | Refused:
+    def begin() -> tuple[Opening, float] | Refused:
         seqs = _drain_predecessor(settings, database.database, room)
         with database.database.write() as connection:
-            return sessions.begin(
+            opening = sessions.begin(
                 connection,
                 space=DEFAULT_SPACE,
                 room=room,
@@ -80,6 +83,12 @@ async def open_session(
                 last_seqs=seqs,
                 seq_until=seq_until,
             )
+            if isinstance(opening, Refused):
+                return opening
+            # Two clocks are read at once; the transaction may have waited for others before.
+            passed = sessions.database_time(connection) - opening.at
+            now_s = time.monotonic()  # the event loop's clock
+            return opening, now_s - opening.now_ms / 1000 - passed.total_seconds()
 
     try:
         return await database.call(begin, BEGIN_TIMEOUT_S)
@@ -98,7 +107,7 @@ async def open_session(
         offset_ms=0,
         is_provisional=True,
     )
-    return Opening(begun, 1, None)
+    return Opening(begun, 1, None, begun.started_at), time.monotonic()
 
 
 async def give_back(begun: Begun, database: DatabaseThread) -> None:

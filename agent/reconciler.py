@@ -38,7 +38,6 @@ PARKED_S = 1.0
 MAX_AT_ONCE = 8  # rooms that LiveKit is asked about; it takes 5 ms, and 3 s for one that is just closed
 FAILURES = 3  # of one room in a row are a problem; one is a room that has just been closed
 HOUSEKEEPING_S = 3600.0
-NOTHING_KNOWN = RoomRecord()
 
 
 @dataclass(slots=True)
@@ -393,7 +392,7 @@ class Reconciler:
     def _note_left(self, known: _Room, identity: str) -> None:
         """Note that an agent has left a room in an orderly way, as one whose worker was stopped."""
         if known.pursuit.dead != identity:
-            known.pursuit.note_death(identity, Reason.AGENT_LEFT, _now_s())
+            known.pursuit.note_left(identity)
             known.quiet_until_s = 0.0
 
     async def _note_death(

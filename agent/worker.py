@@ -326,6 +326,9 @@ async def _hand_over(server: AgentServer, rooms: Rooms) -> None:
                 await rooms.dispatch(name, errand)
     except LiveKitError as error:
         log.warning("livekit.away", problem=str(error))
+    except Exception:
+        # The rooms go on here for as long as there is time.
+        log.exception("worker.hand_over_failed")
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:

@@ -47,7 +47,6 @@ __all__ = [
     "cut",
     "every",
     "forget",
-    "forget_lapsed",
     "look",
     "move",
     "offer",
@@ -256,8 +255,9 @@ def release(connection: Connection, *, space: str, room: str, holder: str) -> Le
 
 
 def forget(connection: Connection, *, space: str, room: str, holder: str) -> bool:
-    """Remove a lease, as that of a room that is closed; False where it is not theirs."""
-    return connection.execute(delete(LEASE).where(*_held(space, room, holder))).rowcount > 0
+    """Remove a lease that has lapsed, as that of a closed room; False where it is live, or not theirs."""
+    lapsed = LEASE.c.expires_at <= clock(connection)
+    return connection.execute(delete(LEASE).where(*_held(space, room, holder), lapsed)).rowcount > 0
 
 
 def every(connection: Connection) -> list[Lease]:
@@ -268,12 +268,6 @@ def every(connection: Connection) -> list[Lease]:
         .order_by(LEASE.c.space_id, LEASE.c.room)
     )
     return [_lease(row) for row in connection.execute(query)]
-
-
-def forget_lapsed(connection: Connection, older_than_s: float) -> int:
-    """Remove the leases that lapsed so long ago; tells how many."""
-    forgetting = delete(LEASE).where(LEASE.c.expires_at < clock(connection, -older_than_s))
-    return connection.execute(forgetting).rowcount
 
 
 def _is_whole(database: Database) -> bool:

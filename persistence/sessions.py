@@ -83,13 +83,14 @@ BEGINNING = Position(1, 0)  # of a journal
 class Opening:
     """What a job needs to lead a session: its first record, the next `seq`, and what is set for its room.
 
-    `now_ms` is what time it is in the session, by the database's clock. What is heard before the offset of
-    `begun` belongs to the agent before.
+    At `at` of the database's clock it is `now_ms` in the session. What is heard before the offset of `begun`
+    belongs to the agent before.
     """
 
     begun: Begun
     next_seq: int
     room_config: RoomConfig | None
+    at: datetime
     now_ms: int = 0
 
 
@@ -183,7 +184,7 @@ def begin(
         next_seq = _next_seq(connection, known, last_seqs, seq_until)
     _add_sid(connection, space, begun.session, room_sid, at)
     _add_epoch(connection, begun, Placement(begun.session, space, begun.epoch, worker))
-    return Opening(begun, next_seq, room_config(connection, space, room), now_ms)
+    return Opening(begun, next_seq, room_config(connection, space, room), at, now_ms)
 
 
 def add_sid(connection: Connection, space: str, session_id: str, sid: str) -> None:

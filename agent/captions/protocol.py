@@ -15,6 +15,7 @@ __all__ = [
     "VERSION",
     "caption_body",
     "encode",
+    "epoch_of",
     "notice_body",
     "schema",
     "state_body",
@@ -102,6 +103,16 @@ def encode(event: Event) -> bytes:
     if event.seq is not None:
         envelope["seq"] = event.seq
     return json.dumps({**envelope, **event.body}, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def epoch_of(packet: bytes) -> int:
+    """The epoch that an event says to be of; 0 where it is no event."""
+    try:
+        event = json.loads(packet)
+        epoch = event.get("epoch") if isinstance(event, dict) else None
+    except (ValueError, RecursionError):
+        return 0
+    return epoch if isinstance(epoch, int) else 0
 
 
 def timestamp(at: datetime) -> str:

@@ -12,7 +12,7 @@ from typing import IO, Self
 __all__ = ["Child"]
 
 GUARD = Path(__file__).with_name("guard.py")
-STOP_S = 40.0  # a worker gives its sessions 35 s to end
+STOP_S = 45.0  # a worker gives its sessions 36 s to end, and takes a few itself
 
 
 class Child:

@@ -67,6 +67,7 @@ class _Ear:
     track: Track
     asked_s: float | None = None
     unmuted_s: float | None = None
+    heard_s: float | None = None  # when its newest frame came, or its stream began
     is_open: bool = False
     reader: "_Reader | None" = None
 
@@ -77,8 +78,7 @@ class _Reader:
 
     track: rtc.Track
     task: asyncio.Task[None] = field(repr=False)
-    since_s: float
-    heard_s: float | None = None  # when its newest frame came
+    has_heard: bool = False
 
 
 class RoomSource:
@@ -131,29 +131,27 @@ class RoomSource:
         self._settle()
 
     @property
-    def is_closed(self) -> bool:
-        """Whether nothing will be heard any more: the room is gone, or we are."""
-        return self._is_closed
-
-    @property
     def is_hearing(self) -> bool:
         """Whether audio comes in, or there is nobody to be heard: the sign of life of an agent.
 
-        Being connected is none: after a full reconnect an agent may be so, and be deaf.
+        Being connected is none: after a full reconnect an agent may be so, and be deaf. Who was never heard
+        does not count, since LiveKit may not let us hear them; who was heard before does.
         """
         if not self._is_connected:
             return False
         now_s = asyncio.get_running_loop().time()
-        readers = [ear.reader for ear in self._ears.values() if ear.reader is not None]
-        return not readers or any(
-            now_s - (reader.heard_s or reader.since_s) < SILENT_AFTER_S for reader in readers
-        )
+        silent_s = [
+            now_s - ear.heard_s
+            for ear in self._ears.values()
+            if ear.heard_s is not None and not ear.publication.muted
+        ]
+        return not silent_s or min(silent_s) < SILENT_AFTER_S
 
     @property
     def hears_everyone(self) -> bool:
         """Whether audio comes from everybody who can be heard."""
         return self._is_connected and all(
-            (ear.reader is not None and ear.reader.heard_s is not None)
+            (ear.reader is not None and ear.reader.has_heard)
             or ear.publication.muted
             or ear.track.speaker.identity in self._unheard
             for ear in self._ears.values()
@@ -286,7 +284,8 @@ class RoomSource:
         task = asyncio.create_task(self._pump(ear, track), name=f"room.read.{ear.track.id}")
         self._tasks.add(task)
         task.add_done_callback(self._on_reader_done)
-        ear.reader = _Reader(track, task, asyncio.get_running_loop().time())
+        ear.reader = _Reader(track, task)
+        ear.heard_s = asyncio.get_running_loop().time()
         self._inbox.put(TrackUnmuted(ear.track.id) if ear.is_open else TrackOpened(ear.track))
         ear.is_open = True
 
@@ -300,9 +299,9 @@ class RoomSource:
         try:
             async for event in stream:
                 samples = np.frombuffer(event.frame.data, np.int16)
-                received_s = loop.time()
+                ear.heard_s = received_s = loop.time()
                 if ear.reader is not None:
-                    ear.reader.heard_s = received_s
+                    ear.reader.has_heard = True
                 self._inbox.put(AudioReceived(track_id, samples, received_s))
         finally:
             await stream.aclose()

@@ -162,6 +162,11 @@ class Session:
         self._zero_s = zero_s
 
     @property
+    def ended_by(self) -> str:
+        """Why it ends; empty while it goes on."""
+        return self._ended_by
+
+    @property
     def last_seq(self) -> int:
         """The last `seq` that was given in this session."""
         return self._announcer.last_seq

@@ -39,10 +39,12 @@ class Told:
     """What an agent was told while it held the lead."""
 
     successors: int = 0
+    stands_by: bool = False
     losses: int = 0
 
-    def successor(self) -> None:
-        self.successors += 1
+    def successor(self, stands_by: bool) -> None:
+        self.successors += stands_by
+        self.stands_by = stands_by
 
     def loss(self) -> None:
         self.losses += 1
@@ -89,12 +91,11 @@ async def leading(settings: Settings) -> AsyncIterator[Lead]:
 async def holding(leadership: Leadership, ear: Ear | None = None) -> AsyncIterator[Told]:
     """An agent leads, as long as it is not told that it does not."""
     told = Told()
-    task = asyncio.create_task(leadership.hold(1, ear or Ear(), lambda: 41, told.successor, told.loss))
+    leadership.lead(1, ear or Ear(), lambda: 41, told.successor, told.loss)
     try:
         yield told
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        leadership.close()
 
 
 def lease(settings: Settings) -> Lease | None:
@@ -229,8 +230,20 @@ async def test_agent_that_stands_by_leads_when_the_first_dies(settings: Settings
     async with leading(settings) as new:
         first, second = new("agent-1"), new("agent-2")
         assert await first.take()
+        first.close()
         assert await second.stand_by("agent-1", Ear())
         assert second.cut_ms is None
+
+
+async def test_agent_that_takes_long_to_begin_its_session_keeps_the_lead_meanwhile(settings: Settings):
+    async with leading(settings) as new:
+        first, second = new("agent-1"), new("agent-2")
+        assert await first.take()
+        await asyncio.sleep(LEASE_S + 0.5)
+        assert not await second.take()
+        async with holding(first) as told:
+            assert await first.confirm()
+        assert told.losses == 0
 
 
 async def test_only_one_stands_by(settings: Settings):
@@ -293,9 +306,10 @@ async def test_agent_that_came_while_the_database_was_away_leads_when_it_is_back
     proxy = toxiproxy.proxy(postgres_url)
     settings = with_tables(settings_for(livekit, data_dir=tmp_path, database_url=proxy.url))
     async with leading(settings) as new:
-        assert await new("agent-1").take()
+        first, second = new("agent-1"), new("agent-2")
+        assert await first.take()
+        first.close()
         proxy.disable()
-        second = new("agent-2")
         assert await second.take()
         async with holding(second) as told:
             await asyncio.sleep(LEASE_S)

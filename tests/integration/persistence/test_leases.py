@@ -280,6 +280,8 @@ class TestReleasing:
 
     def test_what_is_forgotten_is_gone_and_only_its_holder_is(self, database: Database) -> None:
         take(database)
+        assert not forget(database), "it is live"
+        lapse(database)
 
         assert not forget(database, "agent-2")
         assert forget(database)
@@ -428,15 +430,6 @@ class TestReconciler:
 
 
 class TestTime:
-    def test_only_what_lapsed_long_ago_is_forgotten(self, database: Database) -> None:
-        take(database)
-        lapse(database, ago_s=50)
-
-        with database.write() as connection:
-            assert leases.forget_lapsed(connection, older_than_s=60) == 0
-            assert leases.forget_lapsed(connection, older_than_s=40) == 1
-        assert look(database) is None
-
     def test_it_lapses_by_the_clock_of_the_database(
         self, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
