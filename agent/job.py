@@ -33,7 +33,7 @@ from agent.room.dispatch import AgentInRoom, Errand, Rooms
 from agent.room.publisher import TRANSCRIPTION_TOPIC, RoomPublisher
 from agent.room.source import RoomSource
 from agent.session.announcer import SessionIdentity
-from agent.session.session import HANDED_OVER, SUPERSEDED, Session
+from agent.session.session import HANDED_OVER, JOB_ENDED, SUPERSEDED, Session
 from agent.telemetry.logs import configure_structlog
 from agent.transcription.transcriber import Transcriber
 from agent.values import SAMPLE_RATE_HZ
@@ -171,7 +171,7 @@ class _Agent:
             if self._has_asked_for_successor:
                 # LiveKit takes the job from us, not the room: words go on being heard meanwhile.
                 await asyncio.wait((self._running,), timeout=SUCCESSOR_S)
-            self._session.end(HANDED_OVER if self._leadership.has_successor else "job_ended")
+            self._session.end(HANDED_OVER if self._leadership.has_successor else JOB_ENDED)
         await asyncio.wait((self._running,), timeout=FINISH_TIMEOUT_S)
 
     async def _join(self) -> RoomSource | None:

@@ -223,6 +223,7 @@ class Reconciler:
         names, sids = {lease.room for lease in live}, {lease.sid for lease in live}
         alone = [room for room in open_rooms if room.name not in names and room.sid not in sids]
         await self._look_at_lapsed([lease for lease in found if not lease.is_live], open_rooms, alone)
+        await self._forgive([lease for lease in live if lease.room in self._parked])
         # An agent has come, or the room is closed.
         for sid in self._known.keys() - {room.sid for room in alone}:
             del self._known[sid]
@@ -256,6 +257,23 @@ class Reconciler:
                 )
             elif lease.room not in open_names:
                 await self._leases.call(partial(self._forget, lease), LEASE_CALL_S)
+
+    async def _forgive(self, led: Sequence[Lease]) -> None:
+        """A parked room whose agent lives, since somebody asked for it, is parked no more."""
+        rooms = [
+            lease.room
+            for lease in led
+            if lease.renewed_at - lease.acquired_at >= timedelta(milliseconds=deaths.EARLY_MS)
+        ]
+
+        def forget() -> None:
+            with self._main.database.write() as connection:
+                for room in rooms:
+                    deaths.forget(connection, DEFAULT_SPACE, room)
+
+        if rooms:
+            await self._main.call(forget, CALL_TIMEOUT_S)
+            self._parked_read_s = 0.0
 
     async def _tend(self, room: OpenRoom, record: RoomRecord) -> None:
         """Do what is to be done about one room."""

@@ -304,6 +304,8 @@ async def _drain(
                 again_s = loop.time() + HANDOVER_AGAIN_S
                 await asyncio.sleep(DRAIN_POLL_S)
                 await _hand_over(server, rooms)
+                # Where nobody takes them over, somebody may wonder why this takes so long.
+                log.info("worker.waits_for_successors", sessions=len(server.active_jobs))
             if loop.time() >= deadline_s:
                 log.warning("worker.drain_timed_out", sessions=len(server.active_jobs))
                 return

@@ -23,6 +23,7 @@ __all__ = [
     "PARK_DEATHS",
     "PARK_WITHIN_S",
     "Parked",
+    "forget",
     "forget_old",
     "is_parked",
     "parked",
@@ -96,6 +97,12 @@ def is_parked(deaths_at: Sequence[datetime], now: datetime) -> bool:
         and newest[-1] - newest[0] <= timedelta(seconds=PARK_WITHIN_S)
         and now - newest[-1] < timedelta(seconds=PARKED_S)
     )
+
+
+def forget(connection: Connection, space: str, room: str) -> int:
+    """Forget the deaths of a room whose agent lives; tells how many."""
+    forgetting = delete(AGENT_DEATH).where(AGENT_DEATH.c.space_id == space, AGENT_DEATH.c.room == room)
+    return connection.execute(forgetting).rowcount
 
 
 def forget_old(connection: Connection) -> int:

@@ -236,10 +236,10 @@ async def check_rooms(settings: "Settings") -> Check:
     try:
         async with Rooms(settings) as rooms:
             open_rooms = await rooms.open_rooms()
-            parked, alone = await asyncio.to_thread(_without_leader, settings, open_rooms)
+            parked, alone, is_looked_after = await asyncio.to_thread(_without_leader, settings, open_rooms)
             waiting = [room.name for room, record in alone if await _waits(settings, rooms, room, record)]
     except (ConfigError, DatabaseError, LiveKitError, ValueError):  # the last without a key
-        return Check("rooms", "note", "not looked at: that takes LiveKit and the database")
+        return Check("rooms", "note", "not looked at: that takes LiveKit, and a database with tables")
     if parked:
         until = ", ".join(f"{room.room} at {room.until.astimezone():%H:%M}" for room in parked)
         return Check(
@@ -251,17 +251,23 @@ async def check_rooms(settings: "Settings") -> Check:
     if waiting:
         return Check(
             "rooms",
-            "note",
+            "note" if is_looked_after else "failed",
             f"without the agent that they want: {', '.join(waiting)}",
-            "a worker that runs, and is not full, brings it within seconds",
+            "a worker that is not full brings it within seconds; start another one"
+            if is_looked_after
+            else "no worker runs: start one by `roomscribe up` or `roomscribe worker`",
+        )
+    if not is_looked_after:
+        return Check(
+            "rooms", "note", f"{len(open_rooms)} are open; none waits for its agent, and no worker runs"
         )
     return Check("rooms", "ok", f"{len(open_rooms)} are open; none waits for its agent")
 
 
 def _without_leader(
     settings: "Settings", open_rooms: "Sequence[OpenRoom]"
-) -> "tuple[list[Parked], list[tuple[OpenRoom, RoomRecord]]]":
-    """The rooms that are parked, and those that nobody leads, with what is known of them. It blocks."""
+) -> "tuple[list[Parked], list[tuple[OpenRoom, RoomRecord]], bool]":
+    """The rooms that are parked, those that nobody leads, and whether a worker looks after all. It blocks."""
     from persistence import deaths, leases
     from persistence.database import Database
     from persistence.open_rooms import room_records
@@ -271,11 +277,15 @@ def _without_leader(
         leases.prepare(database)
         with database.read() as connection:
             led = {lease.room for lease in leases.every(connection) if lease.is_live}
+            reconciler = leases.look(connection, leases.NO_SPACE, leases.NO_ROOM)
     alone = [room for room in open_rooms if room.name not in led][:MAX_ROOMS]
     with closing(Database.of(settings)) as database, database.read() as connection:
-        parked = [room for room in deaths.parked(connection) if room.space == DEFAULT_SPACE]
+        parked = [
+            room for room in deaths.parked(connection) if room.space == DEFAULT_SPACE and room.room not in led
+        ]
         records = room_records(connection, DEFAULT_SPACE, [(room.name, room.sid) for room in alone])
-    return parked, [(room, records[room.sid]) for room in alone]
+    is_looked_after = reconciler is not None and reconciler.is_live
+    return parked, [(room, records[room.sid]) for room in alone], is_looked_after
 
 
 async def _waits(settings: "Settings", rooms: "Rooms", room: "OpenRoom", record: "RoomRecord") -> bool:

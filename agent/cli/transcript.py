@@ -24,6 +24,7 @@ REASONS = {
     "disk_full": "the disk is full",
     "disk_low": "the disk is nearly full",
     "ended": "the session has ended",
+    "agent_leaves": "the agent leaves; another one goes on when it comes",
     "engine": "the speech engine is away",
     "limit_duration": "the session has reached its longest duration",
     "limit_idle": "nobody spoke for long",

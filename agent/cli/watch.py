@@ -73,7 +73,7 @@ async def _say_if_missing(rooms: "Rooms", room: str) -> None:
 
     try:
         if not await rooms.wait_for_agent(room, AGENT_S):
-            hint = "is `roomscribe up` or `roomscribe worker` running? Once it is, watch again."
+            hint = "is `roomscribe up` or `roomscribe worker` running? The captions begin when it is."
             typer.echo(f"watch: the agent is not in {room} after {AGENT_S:g} s; {hint}", err=True)
     except LiveKitError as error:
         typer.echo(f"watch: {error}", err=True)

@@ -41,7 +41,7 @@ from agent.transcription.transcriber import EngineDown, EngineUp, Transcriber
 from agent.values import Heard, Speaker, Storage, Track
 from persistence.records import Ended, Failure, Gap, Record
 
-__all__ = ["HANDED_OVER", "SUPERSEDED", "Session", "SessionReport"]
+__all__ = ["HANDED_OVER", "JOB_ENDED", "SUPERSEDED", "Session", "SessionReport"]
 
 log = structlog.get_logger(__name__)
 
@@ -62,8 +62,9 @@ PAUSE_PATIENCE_S = 12.0  # for such a pause; then a word may be cut
 
 # After these, and after a limit, nobody will go on with the session.
 OVER = {"room_closed", "room_deleted", "recording_over", "host", "api"}
-# After these somebody does, and viewers are not told that captions have ended.
+# After these somebody does, at once or later.
 HANDED_OVER = "handed_over"
+JOB_ENDED = "job_ended"
 SUPERSEDED = "superseded"
 
 
@@ -438,7 +439,9 @@ class Session:
 
     def _captions_state(self) -> tuple[str, str | None]:
         if self._end_asked.is_set() and self._ended_by != HANDED_OVER:
-            return "off", f"limit_{self._limit_reached}" if self._limit_reached else "ended"
+            if self._limit_reached is not None:
+                return "off", f"limit_{self._limit_reached}"
+            return "off", "agent_leaves" if self._ended_by == JOB_ENDED else "ended"
         if self._engine_fault is not None:
             return "degraded", "engine"
         if self._store.storage is Storage.NOWHERE:

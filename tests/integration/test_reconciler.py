@@ -5,6 +5,7 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
@@ -153,6 +154,14 @@ def begin(connection: Connection, room: str, sid: str) -> str:
 
 def take(connection: Connection, room: str, sid: str, holder: str = "agent-1") -> None:
     leases.take(connection, space=DEFAULT_SPACE, room=room, sid=sid, holder=holder, worker="test")
+
+
+def live_since(connection: Connection, room: str, *, age_s: float) -> None:
+    """Its holder has led for so long."""
+    leads = leases.look(connection, DEFAULT_SPACE, room)
+    assert leads is not None
+    since = leads.renewed_at - timedelta(seconds=age_s)
+    connection.execute(update(LEASE).where(LEASE.c.room == room).values(acquired_at=since))
 
 
 def lapse(connection: Connection, room: str, *, age_s: float = 60.0) -> None:
@@ -389,6 +398,37 @@ class TestWhoHasAnAgent:
         assert check.outcome == "failed"
         assert room_name in check.detail
         assert "tried again" in check.advice
+
+    @pytest.mark.usefixtures("impatient")
+    async def test_a_parked_room_whose_agent_lives_since_somebody_asked_for_it_is_parked_no_more(
+        self,
+        livekit: LocalLiveKit,
+        settings: Settings,
+        rooms: Rooms,
+        room_name: str,
+        write_leases: Callable[..., object],
+    ) -> None:
+        async with somebody_in(livekit, rooms, room_name, asks=True) as sid, leading(settings, rooms) as one:
+            for number in range(deaths.PARK_DEATHS):
+                await one.agent_died(room_name, f"agent-{number}", age_ms=900)
+            await look(one)
+            assert reconciler.ROOMS_PARKED._value.get() == 1
+            write_leases(lambda connection: take(connection, room_name, sid, "agent-9"))
+            await look(one)
+            assert reconciler.ROOMS_PARKED._value.get() == 1, "it may die as those before"
+            write_leases(lambda connection: live_since(connection, room_name, age_s=11))
+            await look(one)
+            assert reconciler.ROOMS_PARKED._value.get() == 0
+            assert (await check_rooms(settings)).outcome == "ok"
+
+    async def test_doctor_fails_where_a_room_waits_and_no_worker_runs(
+        self, livekit: LocalLiveKit, settings: Settings, rooms: Rooms, room_name: str
+    ) -> None:
+        async with somebody_in(livekit, rooms, room_name, asks=True):
+            check = await check_rooms(settings)
+        assert check.outcome == "failed"
+        assert room_name in check.detail
+        assert "no worker runs" in check.advice
 
     async def test_only_one_of_two_reconcilers_looks_and_the_other_follows_at_once(
         self, settings: Settings, rooms: Rooms

@@ -61,6 +61,17 @@ def test_a_room_is_parked_from_the_third_early_death_on(database: Database) -> N
     assert parked(database) == [Parked(DEFAULT_SPACE, "planning", since, since + timedelta(seconds=PARKED_S))]
 
 
+def test_deaths_of_a_room_whose_agent_lives_are_forgotten(database: Database) -> None:
+    for number in range(3):
+        died(database, f"agent-{number}")
+    died(database, "agent-9", room="another")
+
+    with database.write() as connection:
+        assert deaths.forget(connection, DEFAULT_SPACE, "planning") == 3
+    assert parked(database) == []
+    assert count(database) == 1
+
+
 def test_an_agent_dies_once(database: Database) -> None:
     for _ in range(3):
         died(database, "agent-1")

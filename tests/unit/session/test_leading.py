@@ -92,6 +92,14 @@ def test_agent_that_hands_over_gives_out_its_last_words_and_does_not_say_that_ca
     assert published.kept.of("ended") == []
 
 
+def test_viewers_learn_that_the_agent_leaves_and_the_session_goes_on():
+    end = after(2.0, lambda session: _end(session, "job_ended"))
+    published = run_session(talking(silence(20)), ScriptedSTT, begin=end)
+    last = published.states[-1]
+    assert (last["captions"], last["captions_reason"]) == ("off", "agent_leaves")
+    assert published.kept.of("ended") == []
+
+
 def test_where_an_agent_stops_hearing_is_told_while_its_last_words_are_on_their_way():
     told: list[int] = []
 
