@@ -15,6 +15,9 @@ from typing import Any
 
 from agent.cli.local_livekit import LocalLiveKit
 from agent.config import Settings
+from agent.room.player import SAMPLE_RATE_HZ
+from agent.session.session import PAUSE_MS
+from agent.values import Samples
 from benchmarks.chaos import COUNTING
 from benchmarks.counting_stt import RECONNECT_DIR
 from persistence.catalogue import SessionDetail
@@ -30,15 +33,17 @@ from tests.support.counting_room import (
     more_finals,
     serving,
     session_of,
+    speech,
     stems_of,
     until_kept,
 )
 from tests.support.gathering import Reader, until
+from tests.support.recorded import decoded, lost_ms
 from tests.support.toxiproxy import Toxiproxy
 from tests.support.worker import RunningWorker
 
 PAUSE_S = 8.0  # longer than a lease, and than its successor needs to come
-FRAME_MS = 60  # of audio: what lies on both sides of a place where one recording ends and the next begins
+FRAME_MS = 60  # what two processes place the same audio apart
 
 HANDING_OVER = {**COUNTING, "ROOMSCRIBE_WORKER__DRAIN_S": "60"}
 
@@ -214,17 +219,25 @@ async def test_worker_that_is_told_to_stop_hands_its_rooms_over_and_nobody_notic
         await assert_kept(settings, reader)
         detail = session_of(settings, room_name)
         assert (epochs(detail), detail.gaps) == ([1, 2], ())
-        assert_all_was_recorded(settings, detail)
+        await assert_all_was_recorded(settings, detail)
         # The words around the hand-over are there: the engine was given all audio once.
         assert_all_was_heard(reader)
 
 
-def assert_all_was_recorded(settings: Settings, detail: SessionDetail) -> None:
-    """The recording of who spoke has no hole where one agent stopped and the next one went on."""
-    stems = [stem for stem in stems_of(settings, detail.summary.id) if stem.identity == SPEAKER]
-    before_ms = max(stem.start_ms + (stem.duration_ms or 0) for stem in stems if stem.epoch == 1)
-    after_ms = min(stem.start_ms for stem in stems if stem.epoch == 2)
-    assert abs(after_ms - before_ms) <= FRAME_MS
+async def assert_all_was_recorded(settings: Settings, detail: SessionDetail) -> None:
+    """No word is missing where one agent stopped and the next went on, and none is there twice.
+
+    By its sound: what is noted of its place in time would be right even if something were missing. They meet in
+    a pause, and what they place apart, on a machine whose processors are busy, is less than that.
+    """
+
+    def recorded(epoch: int) -> Samples:
+        found = stems_of(settings, detail.summary.id)
+        (stem,) = (stem for stem in found if (stem.identity, stem.epoch) == (SPEAKER, epoch))
+        return decoded(settings.stems_dir / stem.path)
+
+    await until(lambda: len(recorded(2)) > 4 * SAMPLE_RATE_HZ, what="four seconds of the second recording")
+    assert abs(lost_ms(recorded(1), recorded(2), speech())) < PAUSE_MS
 
 
 def assert_all_was_heard(reader: Reader) -> None:
