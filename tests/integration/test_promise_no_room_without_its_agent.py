@@ -227,8 +227,8 @@ async def test_worker_that_is_told_to_stop_hands_its_rooms_over_and_nobody_notic
 async def assert_all_was_recorded(settings: Settings, detail: SessionDetail) -> None:
     """No word is missing where one agent stopped and the next went on, and none is there twice.
 
-    By its sound: what is noted of its place in time would be right even if something were missing. They meet in
-    a pause, and what they place apart, on a machine whose processors are busy, is less than that.
+    By its sound: what is noted of its place in time would be right even if something were missing. They meet
+    in a pause, and what they place apart, on a machine whose processors are busy, is less than that.
     """
 
     def recorded(epoch: int) -> Samples:
