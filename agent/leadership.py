@@ -46,6 +46,12 @@ class Ear(Protocol):
     @property
     def hears_everyone(self) -> bool: ...
 
+    @property
+    def is_reconnecting(self) -> bool: ...
+
+    @property
+    def is_closed(self) -> bool: ...
+
     def forget_before(self, received_s: float) -> None: ...
 
 
@@ -240,7 +246,7 @@ class Leadership:
 
     async def confirm(self) -> bool:
         """Whether this agent leads the room now. It waits while nobody can say; False is for good."""
-        while not (self._is_lost or self._is_over or _now_s() < self._fresh_until_s):
+        while not (self._is_lost or self._is_over or self._is_fresh()):
             looked = self._looked
             self._wake.set()
             await looked.wait()
@@ -270,6 +276,11 @@ class Leadership:
         self._looked.set()
         self._thread.close()
 
+    def _is_fresh(self) -> bool:
+        # What is sent while the connection is made anew arrives later, perhaps beside a successor's words.
+        is_reconnecting = self._ear is not None and self._ear.is_reconnecting
+        return _now_s() < self._fresh_until_s and not is_reconnecting
+
     def _is_hearing(self) -> bool:
         """Whether this agent hears, or is on its way."""
         return self._ear.is_hearing if self._ear is not None else _now_s() < self._coming_until_s
@@ -293,7 +304,8 @@ class Leadership:
             log.warning("lead.lost", holder=holder)
         if is_hearing:
             self._fresh_until_s = asked_s + LEASE_S
-        elif lease is not None and lease.is_live:
+        elif (lease is not None and lease.is_live) or (self._ear is not None and self._ear.is_closed):
+            # Who has left the room speaks to nobody, and keeps its last words where nobody has succeeded it.
             self._fresh_until_s = asked_s + DEAF_S
         return lease
 

@@ -34,7 +34,7 @@ __all__ = [
 
 log = structlog.get_logger(__name__)
 
-BEGIN_TIMEOUT_S = 6.0  # for the database to answer, longer than it waits for somebody else's write there
+BEGIN_TIMEOUT_S = 4.0  # for the database to answer; a session can begin without it, and its room waits
 PREDECESSOR_S = 0.5  # to wait for somebody else who drains what an agent before us has left
 PREDECESSOR_POLL_S = 0.02
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -31,6 +31,7 @@ LOOK_INTERVAL_S = 0.5
 RENEW_INTERVAL_S = 1.0
 TAKE_INTERVAL_S = 0.5  # by those who wait for the lead: its holder may be gone
 LEASE_CALL_S = 2.0  # a lease is lost after three
+NOTE_TIMEOUT_S = 1.0
 CALL_TIMEOUT_S = 8.0  # another process may hold SQLite's file for five
 UNWANTED_S = 5.0  # that a room which wants no agent is not asked about again
 EMPTY_S = 1.0
@@ -68,6 +69,7 @@ class Reconciler:
         self._holder = f"{worker_name}-{secrets.token_hex(4)}"
         self._rooms = rooms
         self._main = DatabaseThread(Database.of(settings))
+        self._notes = DatabaseThread(Database.of(settings))
         self._leases = DatabaseThread(Database.of_leases(settings))
         self._are_leases_ready = False
         self._leads_until_s = 0.0
@@ -101,6 +103,7 @@ class Reconciler:
     def close(self) -> None:
         """Look no more. Idempotent."""
         self._main.close()
+        self._notes.close()
         self._leases.close()
 
     async def look(self) -> None:
@@ -246,17 +249,21 @@ class Reconciler:
         """Note who died, and forget those whose room is closed."""
         alone_by_name = {room.name: room for room in alone}
         open_names = {room.name for room in open_rooms}
+        noting = []
         for lease in lapsed:
             if (room := alone_by_name.get(lease.room)) is not None:
                 if lease.is_released:
                     self._note_left(self._of(room), lease.holder)
                     continue
                 age_ms = round((lease.renewed_at - lease.acquired_at).total_seconds() * 1000)
-                await self._note_death(
-                    room, self._of(room), lease.holder, lease.worker, age_ms, Reason.LEASE_LAPSED
+                noting.append(
+                    self._note_death(
+                        room, self._of(room), lease.holder, lease.worker, age_ms, Reason.LEASE_LAPSED
+                    )
                 )
             elif lease.room not in open_names:
                 await self._leases.call(partial(self._forget, lease), LEASE_CALL_S)
+        await asyncio.gather(*noting)
 
     async def _forgive(self, led: Sequence[Lease]) -> None:
         """A parked room whose agent lives, since somebody asked for it, is parked no more."""
@@ -272,7 +279,7 @@ class Reconciler:
                     deaths.forget(connection, DEFAULT_SPACE, room)
 
         if rooms:
-            await self._main.call(forget, CALL_TIMEOUT_S)
+            await self._note(forget)
             self._parked_read_s = 0.0
 
     async def _tend(self, room: OpenRoom, record: RoomRecord) -> None:
@@ -322,7 +329,16 @@ class Reconciler:
             with self._main.database.write() as connection:
                 deaths.forget_old(connection)
 
-        await self._main.call(tidy, CALL_TIMEOUT_S)
+        await self._note(tidy)
+
+    async def _note(self, write: Callable[[], None]) -> None:
+        """Write something down that no room waits for: somebody may hold the database's lock for long."""
+        try:
+            await self._notes.call(write, NOTE_TIMEOUT_S)
+        except DatabaseError as error:
+            self._tell("what is noted of rooms", str(error))
+        else:
+            self._tell("what is noted of rooms", "")
 
     # One room
 
@@ -433,7 +449,7 @@ class Reconciler:
                 )
 
         if age_ms < deaths.EARLY_MS:
-            await self._main.call(record, CALL_TIMEOUT_S)
+            await self._note(record)
         known.pursuit.note_death(identity, reason, _now_s())
         known.quiet_until_s = 0.0
         AGENT_DEATHS.inc()

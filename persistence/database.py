@@ -21,6 +21,7 @@ __all__ = ["LOCK_TIMEOUT_MS", "Database"]
 
 LOCK_TIMEOUT_MS = 5_000  # for another process to end its write, on either database
 POOL_TIMEOUT_S = 5.0
+IDLE_TIMEOUT_MS = 3_000  # in a transaction, whose statements follow each other within milliseconds
 LEASES_SUFFIX = "-leases"  # of the name of SQLite's file
 LEASES_LOCK_TIMEOUT_MS = 1_000  # a heartbeat that waits longer is worth nothing
 LEASES_TIMEOUT_S = 2  # the least that PostgreSQL's client takes
@@ -210,6 +211,8 @@ class Database:
         with connection.cursor() as cursor:
             cursor.execute(f"SET statement_timeout = '{self._statement_timeout_s}s'")
             cursor.execute(f"SET lock_timeout = {self._lock_timeout_ms}")
+            # Of a process that stands still: others wait for what it has locked.
+            cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS}")
             cursor.execute("SET timezone = 'UTC'")
         connection.commit()
 

@@ -131,6 +131,16 @@ class RoomSource:
         self._settle()
 
     @property
+    def is_closed(self) -> bool:
+        """Whether nothing will be heard any more: the room is gone, or this agent is."""
+        return self._is_closed
+
+    @property
+    def is_reconnecting(self) -> bool:
+        """Whether the connection is lost and may come back: what is sent now waits in the SDK."""
+        return not self._is_closed and self._room.connection_state == rtc.ConnectionState.CONN_RECONNECTING
+
+    @property
     def is_hearing(self) -> bool:
         """Whether audio comes in, or there is nobody to be heard: the sign of life of an agent.
 
@@ -158,8 +168,11 @@ class RoomSource:
         )
 
     def forget_before(self, received_s: float) -> None:
-        """Drop the audio that was received until then and that nobody took; another agent has heard it."""
-        self._inbox.forget_before(received_s)
+        """Drop the audio that was received until then and that nobody took; another agent has heard it.
+
+        A block is kept in which that moment may lie: the other one's blocks are cut elsewhere.
+        """
+        self._inbox.forget_before(received_s - FRAME_MS / 1000)
 
     @property
     def _is_connected(self) -> bool:

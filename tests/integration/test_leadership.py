@@ -28,6 +28,8 @@ class Ear:
 
     is_hearing: bool = True
     hears_everyone: bool = True
+    is_reconnecting: bool = False
+    is_closed: bool = False
     forgotten: list[float] = field(default_factory=list)
 
     def forget_before(self, received_s: float) -> None:
@@ -318,3 +320,29 @@ async def test_agent_that_came_while_the_database_was_away_leads_when_it_is_back
                 lambda: (now := lease(settings)) and now.is_live and now.holder == "agent-2", what="its lease"
             )
         assert told.losses == 0
+
+
+async def test_nothing_is_said_while_the_connection_is_made_anew(settings: Settings):
+    ear = Ear(is_reconnecting=True)
+    async with leading(settings) as new:
+        first = new("agent-1")
+        assert await first.take()
+        async with holding(first, ear):
+            speaking = asyncio.create_task(first.confirm())
+            await asyncio.sleep(1.5)
+            assert not speaking.done(), "it would arrive later, perhaps beside a successor's words"
+            ear.is_reconnecting = False
+            assert await speaking
+
+
+async def test_agent_that_has_left_its_room_keeps_its_last_words_where_nobody_has_come(settings: Settings):
+    async with leading(settings) as new:
+        first = new("agent-1")
+        assert await first.take()
+        async with holding(first, Ear(is_hearing=False, is_closed=True)) as told:
+            await asyncio.sleep(LEASE_S + 0.5)
+            assert await first.confirm()
+            second = new("agent-2")
+            assert await second.take()
+            await until(lambda: told.losses, what="the news that somebody else leads")
+            assert not await first.confirm()
