@@ -13,9 +13,7 @@ from functools import partial
 import structlog
 from livekit.agents import AutoSubscribe, JobContext, JobProcess
 from livekit.local_inference import VAD, init_vad
-from livekit.rtc import DataPacket
 
-from agent.captions.protocol import EVENTS_TOPIC, epoch_of
 from agent.commands import heed_commands
 from agent.config import Settings
 from agent.errors import DatabaseError, LiveKitError
@@ -31,6 +29,7 @@ from agent.opening import (
 )
 from agent.room.dispatch import AgentInRoom, Errand, Rooms
 from agent.room.publisher import TRANSCRIPTION_TOPIC, RoomPublisher
+from agent.room.rivals import hear_epochs
 from agent.room.source import RoomSource
 from agent.session.announcer import SessionIdentity
 from agent.session.session import HANDED_OVER, JOB_ENDED, SUPERSEDED, Session
@@ -285,7 +284,7 @@ class _Agent:
             ),
         ]
         self._context.room.on("reconnected", partial(self._on_reconnected, begun))
-        self._context.room.on("data_received", self._on_data)
+        hear_epochs(self._context.room, self._leadership.hear_epoch)
         try:
             async with store, publisher:
                 report = await session.run()
@@ -314,11 +313,6 @@ class _Agent:
             await self._leadership.give_up()
         else:
             await self._leadership.cut(cut_ms)
-
-    def _on_data(self, packet: DataPacket) -> None:
-        """Hear what another agent says; people have an identity, except in their first seconds."""
-        if packet.topic == EVENTS_TOPIC and packet.participant is None:
-            self._leadership.hear_epoch(epoch_of(packet.data))
 
     def _on_reconnected(self, begun: Begun) -> None:
         if self._reconnecting is None or self._reconnecting.done():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.captions.assembler import MAX_TEXT_CHARS
-from agent.captions.protocol import MAX_PACKET_BYTES, caption_body, encode, schema, state_body
+from agent.captions.protocol import MAX_PACKET_BYTES, caption_body, encode, epoch_of, schema, state_body
 from agent.values import Caption, Event, Speaker
 
 AT = datetime(2026, 3, 4, 5, 6, 7, 89_000, tzinfo=UTC)
@@ -105,3 +105,18 @@ def test_partial_with_a_seq_and_final_without_break_the_schema():
 def test_speaker_without_a_name_is_shown_by_identity():
     body = caption_body(Caption("1-1", 1, False, Speaker("user-7", " \x00"), 1.0, False, "a", 0, "en", 0, 1))
     assert body["speaker"] == {"identity": "user-7", "name": "user-7"}
+
+
+@pytest.mark.parametrize(
+    ("packet", "epoch"),
+    [
+        (b'{"v":1,"kind":"state","epoch":7}', 7),
+        (b'{"epoch":"7"}', 0),
+        (b"[7]", 0),
+        (b"\xff", 0),
+        (b"", 0),
+        (b"[" * 100_000, 0),
+    ],
+)
+def test_epoch_is_read_from_whatever_somebody_sends(packet: bytes, epoch: int):
+    assert epoch_of(packet) == epoch

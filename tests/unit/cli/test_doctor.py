@@ -158,4 +158,5 @@ async def test_rooms_are_not_looked_at_where_livekit_is_away(monkeypatch: pytest
 
     check = await check_rooms(load_settings())
 
-    assert (check.outcome, check.detail) == ("note", "not looked at: that takes LiveKit and the database")
+    assert check.outcome == "note"
+    assert check.detail.startswith("not looked at: that takes LiveKit")
