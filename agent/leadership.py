@@ -133,8 +133,13 @@ class Leadership:
         seen: Lease | None = None
         began_s = _now_s()
         while True:
-            asked_s = _now_s()
             try:
+                if self._is_away:
+                    # Who leads has not had the time to renew a lease that has lapsed meanwhile.
+                    await self._look()
+                    self._tell_back()
+                    await asyncio.sleep(2 * RENEW_INTERVAL_S)
+                asked_s = _now_s()
                 lease = await self._take()
             except DatabaseError as error:
                 self._tell_away(error)

@@ -119,7 +119,7 @@ async def test_sigterm_ends_a_live_session_in_order_and_the_worker_with_zero(
         async with asyncio.timeout(LIMIT_S):
             async for event in viewer.events():
                 states.append((event.data["captions"], event.data["captions_reason"]))
-                if states[-1] == ("off", "ended"):
+                if states[-1] == ("off", "agent_leaves"):
                     break
         assert states[0] == ("live", None)
 

@@ -98,8 +98,11 @@ class TestBothKinds:
             assert connection.execute(text("SELECT total FROM counter")).scalar() == 150
 
     def test_who_waits_too_long_for_another_writer_is_told_to_try_again(
-        self, database: Database, database_url: str
+        self, database: Database, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        # Whoever does nothing in a transaction for so long is thought to stand still.
+        monkeypatch.setattr("persistence.database.IDLE_TIMEOUT_MS", 60_000)
+        database.close()
         other = Database(database_url)
         rename = text("UPDATE space SET name = 'x'")
         with database.write() as connection:
