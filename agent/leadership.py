@@ -101,9 +101,8 @@ class Leadership:
         self._coming_until_s = 0.0
         self.sid = sid
         self.seq_until = 0  # the last number that agents before this one may have given
-        self.cut_ms: int | None = (
-            None  # up to where, in session time, the agent before heard, if it handed over
-        )
+        # Up to where, in session time, the agent before heard, if it handed over.
+        self.cut_ms: int | None = None
         self._is_ready = False
         self._is_away = False
         self._is_blind = False  # it leads without a lease, since the database was away when it came
@@ -304,7 +303,11 @@ class Leadership:
             return None
         self._tell_back()
         holder = lease.holder if lease is not None else None
-        self._is_lost = holder != self._agent and (is_hearing or holder is not None)
+        if is_hearing:
+            self._is_lost = holder != self._agent
+        elif lease is not None and holder != self._agent:
+            # Who came without the database finds there, lapsed, the lease of somebody who is dead.
+            self._is_lost = lease.is_live or not self._is_blind
         if self._is_lost:
             log.warning("lead.lost", holder=holder)
         if is_hearing:

@@ -346,3 +346,24 @@ async def test_agent_that_has_left_its_room_keeps_its_last_words_where_nobody_ha
             assert await second.take()
             await until(lambda: told.losses, what="the news that somebody else leads")
             assert not await first.confirm()
+
+
+async def test_agent_that_came_without_the_database_and_hears_nothing_is_not_lost_to_a_dead_one(
+    tmp_path: Path, livekit: LocalLiveKit, postgres_url: str, toxiproxy: Toxiproxy
+):
+    proxy = toxiproxy.proxy(postgres_url)
+    settings = with_tables(settings_for(livekit, data_dir=tmp_path, database_url=proxy.url))
+    ear = Ear(is_hearing=False)
+    async with leading(settings) as new:
+        first, second = new("agent-1"), new("agent-2")
+        assert await first.take()
+        first.close()
+        proxy.disable()
+        assert await second.take()
+        async with holding(second, ear) as told:
+            await asyncio.sleep(LEASE_S)
+            proxy.enable()
+            await asyncio.sleep(LEASE_S)
+            ear.is_hearing = True
+            await until(lambda: (now := lease(settings)) and now.holder == "agent-2", what="its lease")
+        assert told.losses == 0
