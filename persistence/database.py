@@ -181,6 +181,7 @@ class Database:
 
     @contextlib.contextmanager
     def _transaction(self, options: dict[str, Any]) -> Iterator[Connection]:
+        pool = self._engine.pool
         try:
             with self._engine.connect() as connection:
                 connection.execution_options(**options)
@@ -195,6 +196,9 @@ class Database:
             raise self._refused(error) from None
         except PoolTimeoutError:
             raise self._away("all its connections are in use") from None
+        finally:
+            if self._engine.pool is not pool:
+                pool.dispose()  # closed in the meantime: what we gave back to it nobody will take again
 
     def _refused(self, error: Exception) -> DatabaseError:
         cause = error.orig if isinstance(error, StatementError) else error

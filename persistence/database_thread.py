@@ -41,5 +41,5 @@ class DatabaseThread:
     def close(self) -> None:
         """Free the thread and close the connections. Idempotent."""
         self.database.interrupt()
-        self._thread.close()
-        self.database.close()
+        # A call that still waits there may connect anew, and one that is connecting cannot be broken off.
+        self._thread.close(self.database.close)

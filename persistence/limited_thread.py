@@ -1,6 +1,7 @@
 """A thread for calls that block, of which an event loop waits for none longer than it may take."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -36,8 +37,11 @@ class LimitedThread:
         await self._until_done(future, deadline_s)
         return future.result()
 
-    def close(self) -> None:
-        """Let the thread end. Idempotent."""
+    def close(self, at_last: Callable[[], object] | None = None) -> None:
+        """Let the thread end, after a last call, of which nobody hears. Idempotent."""
+        if at_last is not None:
+            with contextlib.suppress(RuntimeError):  # it was closed already
+                self._thread.submit(at_last)
         self._thread.shutdown(wait=False)
 
     async def _until_done(self, future: asyncio.Future[Any], deadline_s: float) -> None:

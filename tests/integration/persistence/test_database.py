@@ -1,6 +1,7 @@
 """Connections to real databases, and what their faults look like."""
 
 import contextlib
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import psycopg
 import pytest
 from sqlalchemy import make_url, text
 
@@ -79,6 +81,19 @@ class TestBothKinds:
         with database.read() as connection:
             assert connection.execute(count).scalar() == 2
         other.close()
+
+    def test_closing_amid_a_transaction_lets_it_end_and_leaves_no_connection(
+        self, database: Database
+    ) -> None:
+        with database.write() as connection:
+            at_driver = connection.connection.dbapi_connection
+            database.close()
+            connection.execute(SPACE.insert().values(id="new", name="", created_at=NOW))
+
+        assert at_driver is not None
+        with pytest.raises((sqlite3.ProgrammingError, psycopg.OperationalError), match="closed"):
+            at_driver.cursor().execute("SELECT 42")
+        assert answer(database, "SELECT count(*) FROM space") == 2
 
     def test_foreign_keys_hold(self, database: Database) -> None:
         with pytest.raises(DatabaseError, match=r"refuses a value \(\w+\)$"), database.write() as connection:

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -133,6 +134,24 @@ async def test_closing_ends_a_call_that_the_database_does_not_answer(
         with pytest.raises(DatabaseAwayError):
             await waiting
         await until(lambda: not alive("database"), what="the end of its thread")
+
+
+async def test_closing_leaves_no_connection_of_calls_that_were_still_waiting(proxy: Proxy) -> None:
+    thread = DatabaseThread(Database(proxy.url))
+    goes_on, connections = threading.Event(), list[Any]()
+
+    def connect_late() -> None:
+        goes_on.wait(LONG_S)
+        with thread.database.read() as connection:
+            connections.append(connection.connection.dbapi_connection)
+
+    waiting = [asyncio.create_task(thread.call(connect_late, LONG_S)) for _ in range(2)]
+    await asyncio.sleep(SHORT_S)
+    thread.close()
+    goes_on.set()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await until(lambda: not alive("database"), what="the end of its thread")
+    assert [connection.closed for connection in connections] == [True]
 
 
 def alive(name: str) -> list[str]:
