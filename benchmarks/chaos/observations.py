@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 __all__ = [
+    "OVERLAP_MS",
     "Audio",
     "Caption",
     "Fault",
@@ -24,6 +25,11 @@ __all__ = [
     "silences_s",
     "without_leader_s",
 ]
+
+
+# A successor hears the block that its predecessor heard last, and two processes place the same audio
+# up to a block apart. An engine that says something every 0.2 s has a word even there.
+OVERLAP_MS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +165,7 @@ def seq_faults(finals: Iterable[Caption]) -> SeqFaults:
 
 
 def said_twice(finals: Iterable[Caption]) -> Sequence[Caption]:
-    """Finals with a text that the session has already, or that begin before what earlier epochs covered."""
+    """Finals whose text the session has already, or that begin well within what earlier epochs covered."""
     found = []
     by_session: dict[str, list[Caption]] = defaultdict(list)
     for final in finals:
@@ -172,7 +178,7 @@ def said_twice(finals: Iterable[Caption]) -> Sequence[Caption]:
                 covered_ms, epoch = end_ms, final.epoch
             end_ms = max(end_ms, final.end_ms)
             texts[final.text] += 1
-            if final.start_ms < covered_ms or texts[final.text] > 1:
+            if final.start_ms < covered_ms - OVERLAP_MS or texts[final.text] > 1:
                 found.append(final)
     return found
 

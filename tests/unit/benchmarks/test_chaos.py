@@ -9,6 +9,7 @@ from benchmarks.chaos.faults import KINDS
 from benchmarks.chaos.figures import Observed, figures
 from benchmarks.chaos.keeping import pool
 from benchmarks.chaos.observations import (
+    OVERLAP_MS,
     Audio,
     Caption,
     Fault,
@@ -130,9 +131,10 @@ def test_a_text_that_comes_again_is_twice() -> None:
 
 
 def test_a_successor_that_begins_before_its_predecessor_has_ended_says_it_twice() -> None:
-    early = final(3, epoch=2, start_ms=450)
+    early = final(3, epoch=2, start_ms=490 - OVERLAP_MS - 1)
 
     assert said_twice([early, final(1), final(2)]) == [early]
+    assert not said_twice([replace(early, start_ms=early.start_ms + 1), final(1), final(2)])
 
 
 def test_captions_of_one_epoch_may_overlap() -> None:
