@@ -102,10 +102,29 @@ class Whisper(_Section):
     partial_interval_s: Annotated[float, Field(ge=0.1, le=5.0)]
 
 
+class Deepgram(_Section):
+    api_key: SecretStr
+    model: Annotated[str, Field(min_length=1)]
+    base_url: str
+    smart_format: bool
+    mip_opt_out: bool
+
+
+class OpenAI(_Section):
+    api_key: SecretStr
+    base_url: str
+    stream_model: Annotated[str, Field(min_length=1)]
+    turn_model: Annotated[str, Field(min_length=1)]
+    realtime: bool
+
+
 class Stt(_Section):
     engines: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list), Field(min_length=1)]
     language: Annotated[str, Field(pattern=r"^[a-z]{2}$")]
+    keyterms: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list)]
     whisper: Whisper
+    deepgram: Deepgram
+    openai: OpenAI
 
 
 class Captions(_Section):

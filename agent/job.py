@@ -34,6 +34,7 @@ from agent.room.source import RoomSource
 from agent.session.announcer import SessionIdentity
 from agent.session.session import HANDED_OVER, JOB_ENDED, SUPERSEDED, Session
 from agent.telemetry.logs import configure_structlog
+from agent.transcription.engine import load_engines
 from agent.transcription.transcriber import Transcriber
 from agent.values import SAMPLE_RATE_HZ
 from persistence import sessions
@@ -42,7 +43,6 @@ from persistence.database_thread import DatabaseThread
 from persistence.records import DEFAULT_SPACE, Begun
 from persistence.sessions import Opening, Refused
 from persistence.tables import RoomConfig
-from plugins.stt import load_engine
 
 __all__ = ["LEAVE_TIMEOUT_S", "enter", "leave", "prewarm"]
 
@@ -59,7 +59,7 @@ RECONNECT_TRIES = 5
 RECONNECT_RETRY_S = 0.5  # LiveKit lists who has connected anew a moment later
 
 ROOM_IS_GONE = {"room_closed", "room_deleted"}
-ENGINE = "engine"
+ENGINES = "engines"
 AGENT = "agent"
 
 
@@ -71,9 +71,7 @@ def prewarm(settings: Settings, process: JobProcess) -> None:
     """
     configure_structlog()
     init_vad()
-    engine = load_engine(settings.stt.engines[0], settings.stt)
-    engine.prewarm()
-    process.userdata[ENGINE] = engine
+    process.userdata[ENGINES] = load_engines(settings.stt)
 
 
 async def enter(settings: Settings, worker: str, context: JobContext) -> None:
@@ -241,7 +239,7 @@ class _Agent:
         self._session = session = Session(
             source,
             publisher,
-            Transcriber(self._context.proc.userdata[ENGINE]),
+            Transcriber(self._context.proc.userdata[ENGINES]),
             store,
             new_recorder(self._settings, begun, store) if records else None,
             SessionIdentity(
@@ -374,4 +372,5 @@ class _Agent:
         await self._rooms.aclose()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._context.proc.userdata[ENGINE].aclose()
+                for engine in self._context.proc.userdata[ENGINES]:
+                    await engine.stt.aclose()

@@ -14,13 +14,19 @@ from agent.config import Settings
 from agent.dispatch_policy import Pursuit, Reason, Verdict, is_among, may_want_agent, wants_agent
 from agent.errors import DatabaseError, LiveKitError
 from agent.room.dispatch import Errand, OpenRoom, Rooms
-from agent.telemetry.metrics import AGENT_DEATHS, AGENTS_DISPATCHED, ROOMS_PARKED, ROOMS_WITHOUT_AGENT
+from agent.telemetry.metrics import (
+    AGENT_DEATHS,
+    AGENTS_DISPATCHED,
+    COVERAGE,
+    ROOMS_PARKED,
+    ROOMS_WITHOUT_AGENT,
+)
 from persistence import deaths, leases
 from persistence.database import Database
 from persistence.database_thread import DatabaseThread
 from persistence.deaths import Parked
 from persistence.leases import LEASE_S, NO_ROOM, NO_SPACE, Lease
-from persistence.open_rooms import RoomRecord, room_records
+from persistence.open_rooms import RoomRecord, live_coverage, room_records
 from persistence.records import DEFAULT_SPACE
 
 __all__ = ["Reconciler"]
@@ -215,6 +221,7 @@ class Reconciler:
         self._known.clear()
         ROOMS_PARKED.set(0)
         ROOMS_WITHOUT_AGENT.set(0)
+        COVERAGE.set(1)
 
     # All rooms
 
@@ -235,7 +242,8 @@ class Reconciler:
             room for room in alone if room.name not in self._in_hand and self._of(room).quiet_until_s <= now_s
         ]
         if due or now_s >= self._parked_read_s + UNWANTED_S:
-            records, parked = await self._main.call(partial(self._read, due), CALL_TIMEOUT_S)
+            records, parked, coverage = await self._main.call(partial(self._read, due), CALL_TIMEOUT_S)
+            COVERAGE.set(coverage)
             self._parked_read_s = now_s
             self._see_parked(parked, open_rooms)
             await asyncio.gather(*(self._tend(room, records[room.sid]) for room in due))
@@ -356,7 +364,7 @@ class Reconciler:
             # Who held no lease, and was for another room, was not missed in this one.
             if (lease is None or lease.holder != identity) and sid not in ("", room.sid):
                 return
-            records, _ = await self._main.call(partial(self._read, found), CALL_TIMEOUT_S)
+            records, _, _ = await self._main.call(partial(self._read, found), CALL_TIMEOUT_S)
             known = self._of(room)
             await self._judge(room, known, records[room.sid], has_died=True)
             if known.verdict in (Verdict.UNWANTED, Verdict.EMPTY):
@@ -366,7 +374,7 @@ class Reconciler:
             else:
                 await self._note_death(room, known, identity, self._worker, age_ms, Reason.AGENT_DIED)
             if age_ms < deaths.EARLY_MS:
-                _, parked = await self._main.call(partial(self._read, ()), CALL_TIMEOUT_S)
+                _, parked, _ = await self._main.call(partial(self._read, ()), CALL_TIMEOUT_S)
                 if any(each.space == DEFAULT_SPACE and each.room == name for each in parked):
                     self._parked_read_s = 0.0
                     return
@@ -485,10 +493,10 @@ class Reconciler:
         with self._leases.database.write() as connection:
             return leases.forget(connection, space=lease.space, room=lease.room, holder=lease.holder)
 
-    def _read(self, rooms: Sequence[OpenRoom]) -> tuple[dict[str, RoomRecord], list[Parked]]:
+    def _read(self, rooms: Sequence[OpenRoom]) -> tuple[dict[str, RoomRecord], list[Parked], float]:
         with self._main.database.read() as connection:
             records = room_records(connection, DEFAULT_SPACE, [(room.name, room.sid) for room in rooms])
-            return records, deaths.parked(connection)
+            return records, deaths.parked(connection), live_coverage(connection)
 
     def _tell(self, part: str, problem: str) -> bool:
         """Say a problem once, and when it is over; tells whether it is a new one."""

@@ -24,7 +24,6 @@ __all__ = [
     "Speaker",
     "Storage",
     "Track",
-    "Voice",
     "Word",
 ]
 
@@ -65,16 +64,6 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
-    """How much voice a stretch of one track holds: `voice_ms`, from 0 to `end_ms - start_ms`."""
-
-    track_id: str
-    start_ms: int
-    end_ms: int
-    voice_ms: float
-
-
-@dataclass(frozen=True, slots=True)
 class Word:
     """One recognised word. `confidence` is 0 to 1."""
 
@@ -90,7 +79,8 @@ class Heard:
 
     A later value with the same `utterance` replaces an earlier one; the one with `is_final` is the last.
     `words` may be empty where the engine gives no word times. The first `stable_words` of them will not
-    change before the final.
+    change before the final. `track_id` is that of the one track in which it was said, within `turn`; of a sum
+    of tracks it is empty.
     """
 
     utterance: int
@@ -102,6 +92,8 @@ class Heard:
     confidence: float
     words: tuple[Word, ...] = ()
     stable_words: int = 0
+    turn: int = 0
+    track_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +103,8 @@ class Caption:
     `revision` rises with each change under the same `id`. `stable_chars` of the text will not change
     before the final. `confidence` is the share of the voice in the caption's time that is this speaker's;
     `has_overlap` tells that somebody else spoke as well. A caption that is not final and has no text has
-    been withdrawn: a viewer takes it away.
+    been withdrawn: a viewer takes it away; unless it `is_waiting`, which shows who speaks before the words
+    are there.
     """
 
     id: str
@@ -125,6 +118,7 @@ class Caption:
     language: str
     start_ms: int
     end_ms: int
+    is_waiting: bool = False
 
 
 class Storage(StrEnum):

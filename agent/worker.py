@@ -20,9 +20,10 @@ from agent.reconciler import Reconciler
 from agent.recovery import Recovery, settle_database
 from agent.room.dispatch import Errand, Rooms
 from agent.telemetry.logs import configure_logs
+from agent.transcription.engine import load_engines
 from agent.worker_name import worker_name
 from persistence.database import Database
-from plugins.stt import engine_modules, load_engine
+from plugins.stt import engine_modules
 
 __all__ = ["Gate", "build_server", "run_worker"]
 
@@ -171,7 +172,7 @@ def build_server(settings: Settings, worker: str, gate: Gate) -> AgentServer:
         port=settings.worker.health_port,
         prometheus_port=settings.worker.metrics_port or None,
         setup_fnc=partial(job.prewarm, settings),
-        preload_modules=["agent.job", *engine_modules(settings.stt.engines[0])],
+        preload_modules=["agent.job", *engine_modules(settings.stt.engines)],
         log_level=settings.log.level.replace("warning", "warn").upper(),
     )
 
@@ -374,7 +375,7 @@ def _name(settings: Settings) -> str:
 def _try_engine(settings: Settings) -> None:
     """Find out before any room does whether the engine works."""
     try:
-        load_engine(settings.stt.engines[0], settings.stt).prewarm()
+        load_engines(settings.stt)
     except EngineError as error:
         raise ConfigError(str(error)) from error
 

@@ -4,10 +4,13 @@ import sys
 from collections.abc import Callable, Sequence
 
 from agent.cli.ending import end_process
-from benchmarks import chaos, live, writes
+from benchmarks import chaos, floor, live, outage, whisper, writes
 
 BENCHMARKS: Sequence[Callable[[Sequence[str]], int]] = (
     live.main,
+    whisper.main,
+    floor.main,
+    outage.main,
     writes.main,
     chaos.main,
 )

@@ -36,7 +36,9 @@ class CountingSTT(stt.STT[Any]):
     """
 
     def __init__(self, interval_s: float | None = None) -> None:
-        super().__init__(capabilities=stt.STTCapabilities(streaming=True, interim_results=True))
+        super().__init__(
+            capabilities=stt.STTCapabilities(streaming=True, interim_results=True, aligned_transcript="word")
+        )
         self._interval_s = float(os.environ.get(INTERVAL, INTERVAL_S)) if interval_s is None else interval_s
 
     def prewarm(self) -> None:

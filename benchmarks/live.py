@@ -12,7 +12,7 @@ import os
 from argparse import Namespace
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -51,6 +51,7 @@ SETTLE_S = 20.0  # for captions that are open even then
 END_S = 60.0
 PROGRESS_S = 10.0
 MEGABYTE = 1_000_000
+TARGETS = {"shown_p50": 0.5, "final_p50": 1.2, "own_share_finals_p95": 25.0, "stt_per_speech": 1.05}
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +270,15 @@ def _finals(log: Sequence[Received]) -> Iterator[Segment]:
 
 
 def _figures(measured: Sequence[_Measured]) -> Iterator[Figure]:
+    for figure in _measures(measured):
+        target = TARGETS.get(figure.name)
+        if target is None or figure.value is None:
+            yield figure
+        else:
+            yield replace(figure, target=f"<= {target:g}", held=figure.value <= target)
+
+
+def _measures(measured: Sequence[_Measured]) -> Iterator[Figure]:
     delays = pool_delays([each.delays for each in measured])
     scores = pool([each.scores for each in measured])
     measures = {"shown": delays.shown_s, "shown_engine": delays.engine_s, "final": delays.final_s}

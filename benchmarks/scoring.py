@@ -15,7 +15,9 @@ from operator import add
 from agent.ingest.meeting import Segment
 from benchmarks.normalise import spoken_words
 
-__all__ = ["ErrorCount", "Scores", "pool", "score"]
+__all__ = ["ErrorCount", "Scores", "pool", "score", "time_constrained"]
+
+COLLAR_S = 5  # by which a word may be off in time, as is usual for meetings
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,20 @@ def score(truth: Sequence[Segment], captions: Sequence[Segment]) -> Scores:
     wer = greedy_orc_word_error_rate(reference, hypothesis)
     cpwer = cp_word_error_rate(reference, hypothesis)
     return Scores(wer=ErrorCount(wer.errors, wer.length), cpwer=ErrorCount(cpwer.errors, cpwer.length))
+
+
+def time_constrained(truth: Sequence[Segment], captions: Sequence[Segment]) -> ErrorCount:
+    """The time-constrained cpWER (von Neumann et al. 2023, "MeetEval"): a word counts only near its time."""
+    from meeteval.io import SegLST
+    from meeteval.wer.wer.time_constrained import time_constrained_minimum_permutation_word_error_rate
+
+    if not captions:
+        words = sum(len(spoken_words(segment.text)) for segment in truth)
+        return ErrorCount(words, words)
+    rate = time_constrained_minimum_permutation_word_error_rate(
+        SegLST(_rows(truth)), SegLST(_rows(captions)), collar=COLLAR_S
+    )
+    return ErrorCount(rate.errors, rate.length)
 
 
 def pool(scores: Sequence[Scores]) -> Scores:

@@ -38,6 +38,7 @@ from agent.session.source import (
     TrackClosed,
     TrackOpened,
 )
+from agent.transcription.engine import Engine
 from agent.transcription.transcriber import Transcriber
 from agent.values import SAMPLE_RATE_HZ, Event, Samples, Speaker, Storage, Track
 from benchmarks.counting_stt import CountingSTT
@@ -50,6 +51,7 @@ from persistence.database_thread import DatabaseThread
 from persistence.journal.writer import Journal, JournalLimits
 from persistence.records import DEFAULT_SPACE, Begun, Final, Record
 from persistence.session_store import SessionStore
+from plugins.stt.traits import traits_of
 from tests.support.virtual_time import run_virtual
 
 __all__ = ["main"]
@@ -206,7 +208,7 @@ async def _session(
         session = Session(
             CrowdSource(speakers, duration_s),
             Nobody(),
-            Transcriber(engine),
+            Transcriber([Engine("counting", engine, traits_of("counting", engine))]),
             store,
             Recorder(
                 folder / "stems", space=begun.space, session=begun.session, epoch=begun.epoch,

@@ -55,7 +55,7 @@ RULES: dict[type[Record], _Rule] = {
     Stem: _Rule(
         STEM, lambda there, comes: or_(there.duration_ms.is_(None), comes.duration_ms >= there.duration_ms)
     ),
-    Usage: _Rule(USAGE, lambda there, comes: true(), larger=("speech_ms", "stt_ms")),
+    Usage: _Rule(USAGE, lambda there, comes: true(), larger=("speech_ms", "stt_ms", "covered_ms")),
     Failure: _Rule(PROCESSING_ERROR, lambda there, comes: false()),
 }
 

@@ -173,6 +173,7 @@ def get_session(connection: Connection, space: str, session_id: str) -> SessionD
         USAGE.c.identity,
         _total(USAGE.c.speech_ms).label("speech_ms"),
         _total(USAGE.c.stt_ms).label("stt_ms"),
+        _total(USAGE.c.covered_ms).label("covered_ms"),
     )
     presences = its(PARTICIPANT, *columns(PARTICIPANT, Presence))
     failures = its(PROCESSING_ERROR, *columns(PROCESSING_ERROR, Failure))

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Table, select
+from sqlalchemy import ColumnElement, Connection, Table, func, select
 
 from persistence.clock import database_time
-from persistence.rows import ROOM_CONFIG, SESSION, SID
+from persistence.rows import ROOM_CONFIG, SESSION, SID, USAGE
 from persistence.sessions import OPEN, RECONNECT
+from persistence.tables import SessionStatus
 
-__all__ = ["RoomRecord", "room_records"]
+__all__ = ["RoomRecord", "live_coverage", "room_records"]
 
 MAX_IN = 500  # values in one query
 
@@ -83,3 +84,14 @@ def _records(
 
 def _of(table: Table, space: str, names: set[str]) -> tuple[ColumnElement[bool], ...]:
     return table.c.space_id == space, table.c.room.in_(names)
+
+
+def live_coverage(connection: Connection) -> float:
+    """Of all speech in live sessions, of every space, the share that is in finals; 1 for none."""
+    sums = (
+        select(func.sum(USAGE.c.speech_ms), func.sum(USAGE.c.covered_ms))
+        .join(SESSION, SESSION.c.id == USAGE.c.session_id)
+        .where(SESSION.c.status == SessionStatus.LIVE)
+    )
+    speech_ms, covered_ms = connection.execute(sums).one()
+    return float(covered_ms / speech_ms) if speech_ms else 1.0

@@ -123,13 +123,15 @@ class Stem(_Record):
 class Usage(_Record):
     """What one participant has used in this epoch so far; with an empty identity, what is nobody's.
 
-    The figures are totals, so the larger ones win.
+    `covered_ms` is the part of the speech that is in final captions. The figures are totals, so the larger
+    ones win.
     """
 
     kind: Literal["usage"] = "usage"
     identity: str
     speech_ms: Ms
     stt_ms: Ms
+    covered_ms: Ms = 0
 
 
 class Failure(_Record):

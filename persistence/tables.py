@@ -259,6 +259,7 @@ class Usage(SQLModel, table=True):
     space_id: str = Field(sa_type=Key, foreign_key="space.id")
     speech_ms: int = Field(sa_type=BigInteger)
     stt_ms: int = Field(sa_type=BigInteger)
+    covered_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
 
 
 class RoomConfig(SQLModel, table=True):

@@ -2,17 +2,37 @@
 
 from array import array
 from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from agent.values import SAMPLES_PER_MS, Block, Samples, Voice
+from agent.values import SAMPLES_PER_MS, Block, Samples
 
-__all__ = ["VoiceActivityDetector", "VoiceDetector", "VoiceLog"]
+__all__ = ["WINDOW_MS", "VoiceActivityDetector", "VoiceDetector", "VoiceLog", "Window"]
 
 WINDOW_SAMPLES = 512  # what the detector takes at a time
 WINDOW_MS = WINDOW_SAMPLES // SAMPLES_PER_MS
 KEEP_MS = 120_000  # far longer than any utterance, so that a late final still finds its speakers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """A piece of one track, `WINDOW_MS` long, and the probability that there is voice in it."""
+
+    track_id: str
+    start_ms: int
+    samples: Samples
+    probability: float
+
+    @property
+    def end_ms(self) -> int:
+        return self.start_ms + WINDOW_MS
+
+    @property
+    def voice_ms(self) -> float:
+        """How much voice it holds."""
+        return self.probability * WINDOW_MS
 
 
 class VoiceActivityDetector(Protocol):
@@ -28,31 +48,37 @@ class VoiceActivityDetector(Protocol):
 
 
 class VoiceDetector:
-    """Measures the voice in the blocks of one track, window by window."""
+    """Finds the voice in the blocks of one track, window by window."""
 
     def __init__(self, detector: VoiceActivityDetector) -> None:
         self._detector = detector
         self._pending: Samples = np.empty(0, np.int16)
         self._pending_ms = 0
 
-    def measure(self, block: Block) -> list[Voice]:
-        """The voice in every window that this block completes; after a gap the detector starts afresh."""
-        expected_ms = self._pending_ms + len(self._pending) // SAMPLES_PER_MS
-        if block.start_ms != expected_ms:
+    def detect(self, block: Block) -> list[Window]:
+        """Every window that this block completes; after a gap the detector starts afresh."""
+        windows = []
+        if block.start_ms != self._pending_ms + len(self._pending) // SAMPLES_PER_MS:
+            windows = self.finish(block.track_id)
             self._detector.reset()
-            self._pending = np.empty(0, np.int16)
             self._pending_ms = block.start_ms
         samples = np.concatenate((self._pending, block.samples))
-        voices = []
-        windows = len(samples) // WINDOW_SAMPLES
-        for index in range(windows):
-            window = samples[index * WINDOW_SAMPLES : (index + 1) * WINDOW_SAMPLES]
+        count = len(samples) // WINDOW_SAMPLES
+        for index in range(count):
+            piece = samples[index * WINDOW_SAMPLES : (index + 1) * WINDOW_SAMPLES]
             start_ms = self._pending_ms + index * WINDOW_MS
-            voice_ms = self._detector.predict(window) * WINDOW_MS
-            voices.append(Voice(block.track_id, start_ms, start_ms + WINDOW_MS, voice_ms))
-        self._pending = samples[windows * WINDOW_SAMPLES :]
-        self._pending_ms += windows * WINDOW_MS
-        return voices
+            windows.append(Window(block.track_id, start_ms, piece, self._detector.predict(piece)))
+        self._pending = samples[count * WINDOW_SAMPLES :]
+        self._pending_ms += count * WINDOW_MS
+        return windows
+
+    def finish(self, track_id: str) -> list[Window]:
+        """The window that is not complete, filled up with silence: nothing follows it directly."""
+        rest, self._pending = self._pending, np.empty(0, np.int16)
+        if not len(rest):
+            return []
+        piece = np.pad(rest, (0, WINDOW_SAMPLES - len(rest)))
+        return [Window(track_id, self._pending_ms, piece, self._detector.predict(piece))]
 
 
 class _History:
@@ -69,10 +95,10 @@ class _History:
     def end_ms(self) -> int:
         return self._ends_ms[-1] if self._ends_ms else 0
 
-    def add(self, voice: Voice) -> None:
-        self._starts_ms.append(voice.start_ms)
-        self._ends_ms.append(voice.end_ms)
-        self._totals_ms.append(self._totals_ms[-1] + voice.voice_ms)
+    def add(self, window: Window) -> None:
+        self._starts_ms.append(window.start_ms)
+        self._ends_ms.append(window.end_ms)
+        self._totals_ms.append(self._totals_ms[-1] + window.voice_ms)
 
     def is_long(self) -> bool:
         return self._ends_ms[-1] - self._ends_ms[0] > 2 * KEEP_MS
@@ -104,12 +130,12 @@ class VoiceLog:
     def __init__(self) -> None:
         self._histories: dict[str, dict[str, _History]] = {}
 
-    def add(self, identity: str, voice: Voice) -> None:
+    def add(self, identity: str, window: Window) -> None:
         """Note a window of somebody's voice. Windows of one track come in order of time."""
-        history = self._histories.setdefault(identity, {}).setdefault(voice.track_id, _History())
-        history.add(voice)
+        history = self._histories.setdefault(identity, {}).setdefault(window.track_id, _History())
+        history.add(window)
         if history.is_long():
-            self._forget(voice.end_ms - KEEP_MS)
+            self._forget(window.end_ms - KEEP_MS)
 
     def voice_in(self, start_ms: int, end_ms: int) -> dict[str, float]:
         """Milliseconds of voice between two session times, by identity of all who could be heard there.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from agent.captions.attribution import Run, VoiceIn, attribute
+from agent.captions.attribution import Run, VoiceIn, attribute, run_of
 from agent.captions.text import clean
 from agent.values import Caption, Heard, Speaker, Word
 
@@ -17,26 +17,60 @@ class CaptionAssembler:
     """Assembles the captions of one session.
 
     An utterance becomes one caption for each run of one speaker's words. While it is open its captions are
-    revised in place; with its final they become final and are never touched again.
+    revised in place; with its final they become final and are never touched again. A turn that has to wait
+    for its words has an empty caption, which its first words fill.
     """
 
     def __init__(self, epoch: int) -> None:
         self._epoch = epoch
         self._last_number = 0
         self._open: dict[int, list[Caption]] = {}
+        self._waiting: dict[int, Caption] = {}  # by turn
 
-    def hear(self, heard: Heard, voice_in: VoiceIn, speaker_of: Callable[[str], Speaker]) -> list[Caption]:
+    def wait(self, turn: int, speaker: Speaker, start_ms: int) -> Caption:
+        """Show that somebody speaks whose words will come."""
+        caption = self._waiting[turn] = Caption(
+            id=self._new_id(),
+            revision=1,
+            is_final=False,
+            speaker=speaker,
+            confidence=1.0,
+            has_overlap=True,
+            text="",
+            stable_chars=0,
+            language="",
+            start_ms=start_ms,
+            end_ms=start_ms,
+            is_waiting=True,
+        )
+        return caption
+
+    def end(self, turn: int) -> list[Caption]:
+        """No more words of a turn will come; one that waited for its first is withdrawn."""
+        caption = self._waiting.pop(turn, None)
+        return [] if caption is None else [_withdrawn(caption)]
+
+    def hear(
+        self,
+        heard: Heard,
+        voice_in: VoiceIn,
+        speaker_of: Callable[[str], Speaker],
+        identity: str | None = None,
+    ) -> list[Caption]:
         """Give the captions that this changes, in order.
 
         Args:
             heard: The newest state of an utterance.
             voice_in: How much voice each identity had between two session times.
             speaker_of: Who an identity is.
+            identity: Whose words they all are, where that is known.
         """
         before = self._open.pop(heard.utterance, [])
+        if not before and clean(heard.text) and (waiting := self._waiting.pop(heard.turn, None)):
+            before = [waiting]
         after = []
         changed = []
-        for index, part in enumerate(_parts(heard, voice_in)):
+        for index, part in enumerate(_parts(heard, voice_in, identity)):
             old = before[index] if index < len(before) else None
             new = self._revise(old, heard, part, speaker_of(part.run.identity))
             after.append(new)
@@ -48,10 +82,8 @@ class CaptionAssembler:
         return changed
 
     def _revise(self, old: Caption | None, heard: Heard, part: "_Part", speaker: Speaker) -> Caption:
-        if old is None:
-            self._last_number += 1
         new = Caption(
-            id=old.id if old else f"{self._epoch}-{self._last_number}",
+            id=old.id if old else self._new_id(),
             revision=old.revision + 1 if old else 1,
             is_final=heard.is_final,
             speaker=speaker,
@@ -68,6 +100,10 @@ class CaptionAssembler:
         shown = (old.text, old.speaker, old.stable_chars)
         return old if shown == (new.text, new.speaker, new.stable_chars) else new
 
+    def _new_id(self) -> str:
+        self._last_number += 1
+        return f"{self._epoch}-{self._last_number}"
+
 
 @dataclass(frozen=True, slots=True)
 class _Part:
@@ -76,10 +112,13 @@ class _Part:
     stable_chars: int
 
 
-def _parts(heard: Heard, voice_in: VoiceIn) -> Iterator[_Part]:
+def _parts(heard: Heard, voice_in: VoiceIn, identity: str | None) -> Iterator[_Part]:
     if not clean(heard.text):
         return
-    runs = attribute(heard.words, heard.start_ms, heard.end_ms, voice_in)
+    if identity is None:
+        runs = attribute(heard.words, heard.start_ms, heard.end_ms, voice_in)
+    else:
+        runs = [run_of(identity, len(heard.words), heard.start_ms, heard.end_ms, voice_in)]
     if len(runs) == 1:
         # The engine's own text knows better than its words where blanks and hyphens go.
         words = heard.words[: heard.stable_words]
@@ -105,5 +144,12 @@ def _joined(words: Sequence[Word], language: str) -> str:
 
 
 def _withdrawn(caption: Caption) -> Caption:
-    """A later revision saw fewer speakers: this caption is to be taken away."""
-    return replace(caption, revision=caption.revision + 1, text="", stable_chars=0, confidence=0.0)
+    """This caption is to be taken away."""
+    return replace(
+        caption,
+        revision=caption.revision + 1,
+        text="",
+        stable_chars=0,
+        confidence=0.0,
+        is_waiting=False,
+    )

@@ -1,11 +1,11 @@
 """Who said the words that were recognised in a sum of several voices."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.values import Word
 
-__all__ = ["UNKNOWN", "Run", "VoiceIn", "attribute"]
+__all__ = ["UNKNOWN", "Run", "VoiceIn", "attribute", "run_of"]
 
 VoiceIn = Callable[[int, int], Mapping[str, float]]
 """Gives the milliseconds of voice between two session times, by identity of all who could be heard there."""
@@ -66,6 +66,15 @@ def attribute(words: Sequence[Word], start_ms: int, end_ms: int, voice_in: Voice
             runs.append(_run(path[first], first, index, begin_ms, max(begin_ms, finish_ms), voice_in))
             first = index
     return runs
+
+
+def run_of(identity: str, words: int, start_ms: int, end_ms: int, voice_in: VoiceIn) -> Run:
+    """All `words` words of an utterance as one person's, whose own track they were heard in.
+
+    Its confidence is 1: who else spoke meanwhile was not in that track.
+    """
+    run = _run(identity, 0, words, start_ms, end_ms, voice_in)
+    return replace(run, confidence=1.0)
 
 
 def _cheapest_path(voices: Sequence[Mapping[str, float]], identities: Sequence[str]) -> list[str]:

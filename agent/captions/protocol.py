@@ -37,7 +37,7 @@ def caption_body(caption: Caption) -> dict[str, Any]:
         "speaker": _speaker(caption.speaker),
         "confidence": caption.confidence,
         "overlap": caption.has_overlap,
-        "waiting": False,
+        "waiting": caption.is_waiting,
         "text": caption.text,
         "stable": caption.stable_chars,
         "lang": caption.language,

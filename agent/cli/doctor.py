@@ -84,7 +84,7 @@ async def look(settings: "Settings") -> list[Check]:
         check_journals(settings.journal_dir),
         await check_livekit(settings),
         await check_rooms(settings),
-        await check_engine(settings.stt.engines[0], settings.stt),
+        *[await check_engine(name, settings.stt) for name in settings.stt.engines],
         check_livekit_server(),
     ]
 

@@ -354,7 +354,9 @@ def _head(detail: "SessionDetail") -> "Table":
         if summary.ended_at is not None
         else f"{summary.status}, last heard of {_day(summary.heard_at)}"
     )
-    speech_ms, stt_ms = (sum(getattr(u, name) for u in detail.usage) for name in ("speech_ms", "stt_ms"))
+    speech_ms, stt_ms, covered_ms = (
+        sum(getattr(usage, name) for usage in detail.usage) for name in ("speech_ms", "stt_ms", "covered_ms")
+    )
     table = Table.grid(padding=(0, 2))
     for key, value in (
         ("session", summary.id),
@@ -381,6 +383,10 @@ def _head(detail: "SessionDetail") -> "Table":
             else "none",
         ),
         ("usage", f"{clock(speech_ms)} of speech, {clock(stt_ms)} sent to the speech engine"),
+        (
+            "coverage",
+            f"{covered_ms / speech_ms:.0%} of the speech is in captions" if speech_ms else "no speech",
+        ),
         ("failures", str(len(detail.failures) or "none")),
     ):
         table.add_row(Text(key, style="bold"), Text(value))

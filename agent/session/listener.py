@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from agent.audio.activity import VoiceActivityDetector
-from agent.audio.front_end import FrontEnd
+from agent.audio.activity import VoiceActivityDetector, Window
+from agent.audio.front_end import FrontEnd, Signal
 from agent.session.source import (
     AudioReceived,
     SourceEvent,
@@ -16,7 +16,7 @@ from agent.session.source import (
     TrackOpened,
     TrackUnmuted,
 )
-from agent.values import Block, Track, Voice
+from agent.values import Track
 
 __all__ = ["Listener"]
 
@@ -27,12 +27,17 @@ class Listener:
     Args:
         new_detector: Makes a voice activity detector for a track.
         to_session_ms: From a time of the event loop's clock to session time.
+        is_sum: Whether the sum of all tracks is recognised.
     """
 
     def __init__(
-        self, new_detector: Callable[[], VoiceActivityDetector], to_session_ms: Callable[[float], int]
+        self,
+        new_detector: Callable[[], VoiceActivityDetector],
+        to_session_ms: Callable[[float], int],
+        *,
+        is_sum: bool,
     ) -> None:
-        self._front_end = FrontEnd(new_detector)
+        self._front_end = FrontEnd(new_detector, is_sum=is_sum)
         self._to_session_ms = to_session_ms
         self._tracks: dict[str, Track] = {}  # the open ones; used in the thread only
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="front-end")
@@ -47,28 +52,25 @@ class Listener:
         """Milliseconds of audio that were cut because a track ran ahead of time, over all tracks."""
         return self._front_end.trimmed_ms
 
-    async def hear(self, events: Sequence[SourceEvent]) -> tuple[list[tuple[str, Voice]], Block | None]:
-        """Give the voice of each identity in these events, and the next stretch of the mix."""
+    async def hear(self, events: Sequence[SourceEvent]) -> tuple[list[Window], list[Signal]]:
+        """Give everybody's voice in these events, and what is to be recognised."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._process, events)
 
-    async def drain(self) -> Block | None:
-        """Give what waited in the mix for a late track."""
+    async def drain(self) -> tuple[list[Window], list[Signal]]:
+        """Give what was still waited for; all tracks are closed."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._front_end.drain)
 
     def close(self) -> None:
         """End the thread. Idempotent."""
         self._thread.shutdown(wait=False)
 
-    def _process(self, events: Sequence[SourceEvent]) -> tuple[list[tuple[str, Voice]], Block | None]:
-        voices: list[tuple[str, Voice]] = []
+    def _process(self, events: Sequence[SourceEvent]) -> tuple[list[Window], list[Signal]]:
         arrived: dict[str, list[AudioReceived]] = {}
 
         def push(track_id: str) -> None:
             if blocks := arrived.pop(track_id, None):
                 samples = np.concatenate([block.samples for block in blocks])
-                received_ms = self._to_session_ms(blocks[-1].received_s)
-                for voice in self._front_end.push(track_id, samples, received_ms):
-                    voices.append((self._tracks[track_id].speaker.identity, voice))
+                self._front_end.push(track_id, samples, self._to_session_ms(blocks[-1].received_s))
 
         for event in events:
             match event:
@@ -91,4 +93,4 @@ class Listener:
                     self._tracks.pop(event.track_id, None)
         for track_id in list(arrived):
             push(track_id)
-        return voices, self._front_end.take()
+        return self._front_end.take()

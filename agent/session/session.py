@@ -1,7 +1,6 @@
 """One live session: it listens to a source, has it recognised, and announces captions and its state."""
 
 import asyncio
-import contextlib
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,12 +9,14 @@ from typing import Any
 
 import structlog
 
-from agent.audio.activity import VoiceActivityDetector, VoiceLog
+from agent.audio.activity import WINDOW_MS, VoiceActivityDetector, VoiceLog, Window
+from agent.audio.front_end import Signal
 from agent.captions.assembler import CaptionAssembler
 from agent.captions.protocol import notice_body, state_body
 from agent.recording.recorder import Recorder
 from agent.session.announcer import Announcer, SessionIdentity
 from agent.session.attendance import Attendance
+from agent.session.coverage import Coverage
 from agent.session.lead import Lead, Unopposed
 from agent.session.limits import Limit, SessionLimits
 from agent.session.listener import Listener
@@ -37,7 +38,8 @@ from agent.session.source import (
 )
 from agent.session.store import Store
 from agent.session.usage import UsageMeter
-from agent.transcription.transcriber import EngineDown, EngineUp, Transcriber
+from agent.transcription.engine import EngineDown, EngineUp, Missed, Told, TurnEnds, TurnWaits
+from agent.transcription.transcriber import Transcriber
 from agent.values import Heard, Speaker, Storage, Track
 from persistence.records import Ended, Failure, Gap, Record
 
@@ -48,10 +50,10 @@ log = structlog.get_logger(__name__)
 STATE_INTERVAL_S = 10.0
 PAUSE_POLL_S = 0.05
 STATE_POLL_S = 0.25  # a change is told within that; a failed recording within a second
-LONGEST_UTTERANCE_MS = 30_000  # engines give a final at least so often while somebody speaks
 USAGE_INTERVAL_S = 5.0  # what a crash may leave out of a bill
 MEASURED = {"coverage", "lag_ms"}  # of a state: no reason to announce it
-FLUSH_AFTER_S = 0.5  # without any audio an engine would wait for ever for the silence that ends an utterance
+LOOK_S = 0.2  # where nothing comes, so that turns end
+DELAYED_MS = 4_000  # who speaks longer than others wait for a turn is not late yet
 FINISH_TIMEOUT_S = 15.0  # for the last finals; a local engine on a busy machine takes seconds
 DRAIN_TIMEOUT_S = 4.0  # for what is still to be published then
 GOODBYE_TIMEOUT_S = 1.0
@@ -73,9 +75,11 @@ class SessionReport:
     """What a session did, once it is over.
 
     It ended at `end_ms` of session time. `unkept` finals stayed partials, because nothing could keep them.
-    `sent_ms` and `unsent_ms` are of the mix; `dropped_ms`, `moved_ms` and `trimmed_ms` are summed over all
-    tracks, and so are `recorded_ms` and `unrecorded_ms`, what the recorder wrote and what it could not.
-    `dropped_events` were never published, because nothing could be for very long.
+    `sent_ms` went to speech engines, and `billed_ms` is what they are paid for; `coverage` is the share of
+    all speech that is in finals. `dropped_ms`, `moved_ms` and `trimmed_ms` are summed over all tracks, and so
+    are `recorded_ms` and `unrecorded_ms`, what the recorder wrote and what it could not. `replayed_turns`
+    were sent more than once, and `failovers` counts the changes to another engine. `dropped_events` were
+    never published, because nothing could be for very long.
     """
 
     ended_by: str
@@ -84,7 +88,10 @@ class SessionReport:
     finals: int
     unkept: int
     sent_ms: int
-    unsent_ms: int
+    billed_ms: int
+    coverage: float
+    replayed_turns: int
+    failovers: int
     dropped_ms: int
     moved_ms: int
     trimmed_ms: int
@@ -142,16 +149,16 @@ class Session:
         self._announcer = Announcer(
             publisher, store, self._lead, identity, partials_per_s=partials_per_s, utc_now=utc_now
         )
-        self._listener = Listener(new_detector, self._session_ms)
+        self._listener = Listener(new_detector, self._session_ms, is_sum=transcriber.is_sum)
         self._voice_log = VoiceLog()
+        self._coverage = Coverage()
+        self._track_owners: dict[str, str] = {}  # of every track that was ever heard
         self._assembler = CaptionAssembler(identity.epoch)
         self._speakers: dict[str, Speaker] = {}
         self._open_tracks: dict[str, Track] = {}
         self._attendance = Attendance()
         self._unheard: dict[str, str] = {}
         self._engine_fault: str | None = None
-        self._engine_down_ms = 0
-        self._heard_until_ms = identity.offset_ms
         self._last_voice_ms = identity.offset_ms
         self._usage = UsageMeter()
         self._lag_ms = 0
@@ -217,7 +224,7 @@ class Session:
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             publishing = tasks.create_task(self._announcer.run(), name="session.publish")
-            hearing = tasks.create_task(self._hear(), name="session.hear")
+            hearing = tasks.create_task(self._transcriber.run(self._heed), name="session.hear")
             reporting = tasks.create_task(self._report_state(), name="session.state")
             await self._listen()
             self._transcriber.finish()
@@ -246,10 +253,10 @@ class Session:
         try:
             while not self._end_asked.is_set():
                 await asyncio.wait(
-                    (receiving, end_asked), timeout=FLUSH_AFTER_S, return_when=asyncio.FIRST_COMPLETED
+                    (receiving, end_asked), timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED
                 )
                 if not receiving.done():
-                    self._transcriber.flush()
+                    self._transcriber.push((), self._now_ms())
                     continue
                 events = receiving.result()
                 receiving = asyncio.create_task(self._source.receive(), name="session.receive")
@@ -257,8 +264,7 @@ class Session:
             # What has arrived by now is still heard, and so is what waited for a late track.
             await asyncio.sleep(0)
             await self._take_in(receiving.result() if receiving.done() else ())
-            if (rest := await self._listener.drain()) is not None:
-                self._transcriber.push(rest)
+            self._take_windows(*await self._listener.drain())
         finally:
             for task in (end_asked, receiving):
                 task.cancel()
@@ -271,14 +277,16 @@ class Session:
             if isinstance(event, AudioReceived) and not self._has_heard:
                 self._has_heard = True
                 log.info("session.hears", at_ms=self._session_ms(event.received_s))
-        voices, mix = await self._listener.hear(events)
-        for identity, voice in voices:
-            self._voice_log.add(identity, voice)
-            self._usage.add_speech(identity, voice.voice_ms)
-            if 2 * voice.voice_ms >= voice.end_ms - voice.start_ms:
-                self._last_voice_ms = max(self._last_voice_ms, voice.end_ms)
-        if mix is not None:
-            self._transcriber.push(mix)
+        self._take_windows(*await self._listener.hear(events))
+
+    def _take_windows(self, voices: Sequence[Window], signals: Sequence[Signal]) -> None:
+        for window in voices:
+            identity = self._track_owners[window.track_id]
+            self._voice_log.add(identity, window)
+            self._usage.add_speech(identity, window.voice_ms)
+            if 2 * window.voice_ms >= WINDOW_MS:
+                self._last_voice_ms = max(self._last_voice_ms, window.end_ms)
+        self._transcriber.push(signals, self._now_ms())
 
     def _follow(self, event: SourceEvent) -> None:
         """Keep track of who is there and who is heard."""
@@ -291,6 +299,7 @@ class Session:
                 # A speaker stays known when the track is gone: the last words are still on their way.
                 self._speakers[event.track.speaker.identity] = event.track.speaker
                 self._open_tracks[event.track.id] = event.track
+                self._track_owners[event.track.id] = event.track.speaker.identity
             case TrackClosed():
                 self._open_tracks.pop(event.track_id, None)
             case Unheard():
@@ -327,45 +336,58 @@ class Session:
             self._store.note(record)
 
     def _note_usage(self) -> None:
-        self._note(*self._usage.changes(self._transcriber.sent_ms))
+        self._note(*self._usage.changes(self._transcriber.sent_ms, self._coverage.covered_ms()))
 
     def _note_rest(self) -> None:
         """What is known only at the end."""
+        for missed in self._transcriber.unsettled():
+            self._note_missed(missed)
         self._note_usage()
         self._note(*self._attendance.leave_all(self._now_ms()))
-        if self._engine_fault is not None:
-            self._note_engine_gap()
 
-    def _lost_from_ms(self) -> int:
-        """From when on words may be lost with the engine's stream: they were sent, and have no final yet."""
-        return max(self._heard_until_ms, self._now_ms() - LONGEST_UTTERANCE_MS)
+    def _heed(self, told: Told) -> None:
+        """Turn what the transcriber tells into captions."""
+        match told:
+            case Heard():
+                self._caption(told)
+            case TurnWaits():
+                if (identity := self._track_owners.get(told.track_id)) is not None:
+                    speaker = self._speaker_of(identity)
+                    self._announcer.caption(
+                        self._assembler.wait(told.turn, speaker, told.start_ms), self._utc_now()
+                    )
+            case TurnEnds():
+                identity = self._track_owners.get(told.track_id)
+                self._coverage.end(told.turn, told.start_ms, told.end_ms, identity, self._voice_log.voice_in)
+                for caption in self._assembler.end(told.turn):
+                    self._announcer.caption(caption, self._utc_now())
+            case Missed():
+                self._note_missed(told)
+            case EngineUp():
+                self._engine_fault = None
+            case EngineDown():
+                self._engine_fault = told.reason
 
-    def _note_engine_gap(self) -> None:
-        if self._engine_down_ms < (now_ms := self._now_ms()):
-            self._note(Gap(start_ms=self._engine_down_ms, end_ms=now_ms, reason="engine"))
-
-    async def _hear(self) -> None:
-        """Turn what the engine hears into captions."""
-        async with contextlib.aclosing(self._transcriber.heard()) as stream:
-            async for heard in stream:
-                match heard:
-                    case Heard():
-                        self._caption(heard)
-                    case EngineUp():
-                        self._note_engine_gap()
-                        self._engine_fault = None
-                    case EngineDown():
-                        if self._engine_fault is None:
-                            self._engine_down_ms = self._lost_from_ms()
-                        self._engine_fault = heard.reason
+    def _note_missed(self, missed: Missed) -> None:
+        identity = self._track_owners.get(missed.track_id)
+        self._coverage.miss(missed.start_ms, missed.end_ms, identity, self._voice_log.voice_in)
+        self._note(
+            Gap(
+                start_ms=missed.start_ms,
+                end_ms=missed.end_ms,
+                identity=identity or "",
+                reason=missed.reason,
+            )
+        )
 
     def _caption(self, heard: Heard) -> None:
         heard_at = self._utc_now()
         if heard.text:
             self._lag_ms = max(self._now_ms() - heard.end_ms, 0)
-        if heard.is_final:
-            self._heard_until_ms = max(self._heard_until_ms, heard.end_ms)
-        for caption in self._assembler.hear(heard, self._voice_log.voice_in, self._speaker_of):
+        identity = self._track_owners.get(heard.track_id)
+        for caption in self._assembler.hear(heard, self._voice_log.voice_in, self._speaker_of, identity):
+            if caption.is_final and caption.text:
+                self._coverage.final(heard.turn, caption.speaker.identity, caption.start_ms, caption.end_ms)
             self._announcer.caption(caption, heard_at)
 
     def _speaker_of(self, identity: str) -> Speaker:
@@ -432,7 +454,7 @@ class Session:
             recording_reason=recording_reason,
             storage=self._store.storage,
             unheard=self._unheard,
-            coverage=self._coverage(),
+            coverage=self._coverage.share,
             lag_ms=self._lag_ms,
             languages=self._languages,
         )
@@ -446,14 +468,11 @@ class Session:
             return "degraded", "engine"
         if self._store.storage is Storage.NOWHERE:
             return "degraded", "storage"
+        if self._transcriber.behind_ms > DELAYED_MS:
+            return "delayed", "backlog"
         if self._unheard and not self._open_tracks:
             return "off", "unheard"
         return "live", None
-
-    def _coverage(self) -> float:
-        """The share of the audio so far that went to the engine, as if one spoke at a time."""
-        sent_ms, lost_ms = self._transcriber.sent_ms, self._transcriber.unsent_ms + self._source.dropped_ms
-        return sent_ms / (sent_ms + lost_ms) if sent_ms + lost_ms else 1.0
 
     def _now_ms(self) -> int:
         return self._session_ms(asyncio.get_running_loop().time())
@@ -470,7 +489,10 @@ class Session:
             finals=self._announcer.finals,
             unkept=self._announcer.unkept,
             sent_ms=self._transcriber.sent_ms,
-            unsent_ms=self._transcriber.unsent_ms,
+            billed_ms=round(self._transcriber.billed_s * 1000),
+            coverage=round(self._coverage.share, 3),
+            replayed_turns=self._transcriber.replayed_turns,
+            failovers=self._transcriber.failovers,
             dropped_ms=self._source.dropped_ms,
             moved_ms=self._listener.moved_ms,
             trimmed_ms=self._listener.trimmed_ms,

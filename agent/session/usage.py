@@ -1,7 +1,7 @@
 """What each participant uses: time of speech, and a share of what speech recognition is paid for."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from persistence.records import Usage
 
@@ -25,11 +25,12 @@ class UsageMeter:
         self._speech_ms[identity] += voice_ms
         self._unshared_ms[identity] = self._unshared_ms.get(identity, 0.0) + voice_ms
 
-    def changes(self, sent_ms: int) -> Iterator[Usage]:
+    def changes(self, sent_ms: int, covered_ms: Mapping[str, float]) -> Iterator[Usage]:
         """What everybody has used so far, of whom it is more than when this was asked last.
 
         Args:
             sent_ms: What was sent to speech recognition so far, over all participants.
+            covered_ms: By identity, the speech that is in final captions so far.
         """
         sent_now_ms, self._shared_out_ms = sent_ms - self._shared_out_ms, sent_ms
         voice_ms = sum(self._unshared_ms.values())
@@ -42,7 +43,12 @@ class UsageMeter:
         self._unshared_ms.clear()
         for identity in sorted(self._speech_ms.keys() | self._stt_ms.keys()):
             speech_ms, stt_ms = round(self._speech_ms[identity]), round(self._stt_ms[identity])
-            usage = Usage(identity=identity, speech_ms=speech_ms, stt_ms=stt_ms)
+            usage = Usage(
+                identity=identity,
+                speech_ms=speech_ms,
+                stt_ms=stt_ms,
+                covered_ms=min(round(covered_ms.get(identity, 0.0)), speech_ms),
+            )
             if usage != self._told.get(identity):
                 self._told[identity] = usage
                 yield usage

@@ -1,12 +1,12 @@
 """What a worker counts for Prometheus, beside what livekit-agents does; see `worker.metrics_port`.
 
 Each worker tells of what it did. Of all rooms only that one tells which looks after them, so that the sum
-over all workers is right.
+over all workers is right; the same holds for their coverage.
 """
 
 from prometheus_client import Counter, Gauge
 
-__all__ = ["AGENTS_DISPATCHED", "AGENT_DEATHS", "ROOMS_PARKED", "ROOMS_WITHOUT_AGENT"]
+__all__ = ["AGENTS_DISPATCHED", "AGENT_DEATHS", "COVERAGE", "ROOMS_PARKED", "ROOMS_WITHOUT_AGENT"]
 
 ROOMS_PARKED = Gauge(
     "roomscribe_rooms_parked",
@@ -15,6 +15,10 @@ ROOMS_PARKED = Gauge(
 ROOMS_WITHOUT_AGENT = Gauge(
     "roomscribe_rooms_without_agent",
     "Open rooms with people that want an agent and have none, parked ones included.",
+)
+COVERAGE = Gauge(
+    "roomscribe_coverage_ratio",
+    "Of the speech that live sessions have heard, the share that is in final captions; 1 for none.",
 )
 AGENTS_DISPATCHED = Counter(
     "roomscribe_agents_dispatched",

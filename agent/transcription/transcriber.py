@@ -1,202 +1,353 @@
-"""Drives one stream of speech recognition for a session: feeds it, and gives back what was heard."""
+"""Drives the speech engines of a session: gives them what the floor decides, and tells what they hear."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+import random
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import structlog
 from livekit import rtc
-from livekit.agents import APIConnectOptions, stt
+from livekit.agents import APIConnectOptions, APIStatusError
 
+from agent.audio.activity import Window
+from agent.audio.bleed import Bleed, Echo
+from agent.audio.floor import Decision, Floor, WholeTurn
+from agent.audio.front_end import Closed, Opened, Signal
+from agent.transcription.engine import Engine, EngineDown, EngineUp, Heed, Missed, TurnEnds, TurnWaits
+from agent.transcription.failover import Failover
+from agent.transcription.lane import Lane
+from agent.transcription.placing import place
 from agent.transcription.stream_map import StreamMap
-from agent.values import SAMPLE_RATE_HZ, Block, Heard, Word
+from agent.values import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Heard
 
-__all__ = ["EngineDown", "EngineUp", "Transcriber"]
+__all__ = ["Transcriber"]
 
 log = structlog.get_logger(__name__)
 
-FIRST_BACKOFF_S = 0.5
-PROVED_AFTER_S = 5.0  # an engine that refuses a connection does so sooner
-MAX_BACKOFF_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class EngineUp:
-    """The engine takes audio."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineDown:
-    """The engine's stream ended with an error; it is opened again after a while. `reason` is its type."""
-
-    reason: str
-
-
-async def _with_proof(stream: stt.RecognizeStream) -> AsyncGenerator[stt.SpeechEvent | None, None]:
-    """The events of a stream; None before the first one where it has been open for long without failing."""
-    first = asyncio.ensure_future(anext(stream, None))
-    try:
-        await asyncio.wait((first,), timeout=PROVED_AFTER_S)
-        if not first.done():
-            yield None
-        if (event := await first) is None:
-            return
-        yield event
-        async for event in stream:
-            yield event
-    finally:
-        first.cancel()
-        await asyncio.gather(first, return_exceptions=True)
+SPARE_IDLE_S = 10.0  # then a stream beside the first is closed: it may be paid for
+LOOK_S = 0.5  # to see whether a lane is wanted
+PARALLEL_RECOGNITIONS = 2
+MAX_RECOGNITIONS = 2  # of one turn; then it goes over a stream
+RECOGNITION_TIMEOUT_S = 30.0
+MAX_REPLAYS = 3  # of a turn on which each stream ends: it may be what breaks them
+TOO_MANY_REQUESTS = 429
 
 
 class Transcriber:
-    """One session's speech recognition.
+    """One session's speech recognition, over the engines in order of preference.
 
-    The engine's own retries are off: they lose the frames that were taken already and let stream time jump by
-    the wall clock. A stream that fails is replaced by a new one here, with a map of its own.
+    The engines' own retries are off: they lose the frames that were taken already and let stream time jump by
+    the wall clock. A stream that fails is replaced here, and the floor gives once more what has no text yet.
+
+    Args:
+        engines: The first that works is used, and gone back to when it works again, but never within a turn.
     """
 
-    def __init__(self, engine: stt.STT[Any]) -> None:
-        self._engine = engine
-        self._stream: stt.RecognizeStream | None = None
-        self._map = StreamMap()
-        self._utterance = 1
-        self._is_open = False
+    def __init__(self, engines: Sequence[Engine]) -> None:
+        self._engines = tuple(engines)
+        self._failover = Failover(len(engines), random.random)
+        self._floor = Floor(engines[0].lanes)
+        self._lanes: dict[int, Lane] = {}
+        self._wakes = [asyncio.Event() for _ in range(max(engine.lanes for engine in engines))]
+        self._whole_waits = asyncio.Event()
         self._finishing = asyncio.Event()
-        self._has_unflushed = False
-        self.sent_ms = 0
-        self.unsent_ms = 0
+        self._heed: Heed = _heed_nothing
+        self._last_utterance = 0
+        self._is_up = True
+        self._replays: dict[int, int] = {}  # by turn
+        self._recognitions: dict[int, int] = {}  # by turn, those that failed
+        self._ended_ms = 0  # of audio, that streams took which are over, and recognitions
+        self._billed_s = 0.0  # as far as streams are over
+        self.replayed_turns = 0
+        self.failovers = 0
 
-    def push(self, block: Block) -> None:
-        """Send audio that follows what was sent before. Without a stream it is counted as unsent."""
-        duration_ms = block.end_ms - block.start_ms
-        if self._stream is None or self._finishing.is_set():
-            self.unsent_ms += duration_ms
-            return
-        try:
-            self._stream.push_frame(
-                rtc.AudioFrame(block.samples.tobytes(), SAMPLE_RATE_HZ, 1, len(block.samples))
-            )
-        except RuntimeError:  # the stream has just failed; `heard` is about to notice
-            self.unsent_ms += duration_ms
-            return
-        self._map.append(block.start_ms, duration_ms)
-        self._has_unflushed = True
-        self.sent_ms += duration_ms
+    @property
+    def is_sum(self) -> bool:
+        """Whether the engines hear the sum of all tracks, since one of them gives no final on request."""
+        return not all(engine.traits.finalizes for engine in self._engines)
 
-    def flush(self) -> None:
-        """Ask for the final of everything that was sent; nothing follows it directly."""
-        if self._stream is not None and self._has_unflushed and not self._finishing.is_set():
-            self._has_unflushed = False
-            with contextlib.suppress(RuntimeError):  # as in push
-                self._stream.flush()
+    @property
+    def sent_ms(self) -> int:
+        """The audio that engines were given, what was given twice counted twice."""
+        return self._ended_ms + sum(lane.sent_ms for lane in self._lanes.values())
+
+    @property
+    def billed_s(self) -> float:
+        """What the engines are paid for, by their traits."""
+        return self._billed_s + sum(lane.billed_s for lane in self._lanes.values())
+
+    @property
+    def behind_ms(self) -> int:
+        """For how long the oldest speech waits to be sent, or its text is due."""
+        owes_s = max((lane.owes_s() for lane in self._lanes.values()), default=0.0)
+        return max(self._floor.waited_ms, round(owes_s * 1000))
+
+    def push(self, signals: Sequence[Signal], now_ms: int) -> None:
+        """What was heard until now, in order."""
+        for signal in signals:
+            match signal:
+                case Window():
+                    self._floor.push(signal)
+                case Bleed():
+                    self._floor.push_bleed(signal.window)
+                case Opened():
+                    self._floor.open(signal.track_id)
+                case Closed():
+                    self._floor.close(signal.track_id)
+                case Echo():
+                    self._floor.withdraw(signal.track_id, signal.since_ms, "bleed")
+        self._floor.advance(now_ms)
+        self.told()
+        self._wake()
+
+    def set_keyterms(self, terms: Sequence[str]) -> None:
+        """Words that are likely to be said. An engine that has no use for them is not told."""
+        for engine in self._engines:
+            if (update := getattr(engine.stt, "update_keyterms", None)) is None:
+                continue
+            try:
+                update(list(terms))
+            except Exception as error:  # noqa: BLE001  captions without them are better than none
+                log.warning("engine.keyterms_refused", engine=engine.name, problem=type(error).__name__)
 
     def finish(self) -> None:
-        """Send nothing more: `heard` gives what is still to come and ends."""
-        if self._finishing.is_set():
-            return
+        """Nothing more is said: `run` tells what is still to come and ends."""
         self._finishing.set()
-        if self._stream is not None:
-            with contextlib.suppress(RuntimeError):  # as in push
-                self._stream.end_input()
+        self.told()
+        self._wake()
 
-    async def heard(self) -> AsyncGenerator[Heard | EngineUp | EngineDown, None]:
-        """Give what the engine hears, in session time, and its ups and downs. Ends after `finish`.
+    def unsettled(self) -> list[Missed]:
+        """The speech that has no text yet."""
+        return [Missed(track_id, start, end, "engine") for track_id, start, end in self._floor.unsettled()]
 
-        After a failure the engine counts as up again when it says something, or has not failed for a while.
+    async def run(self, heed: Heed) -> None:
+        """Recognise until `finish`, and tell what is heard as it comes.
+
+        Raises:
+            ExceptionGroup: `heed` raised something.
         """
-        backoff_s = FIRST_BACKOFF_S
-        is_proved = True
-        while not self._finishing.is_set():
-            self._map = StreamMap()
-            reason = "ended"
-            try:
-                self._stream = self._engine.stream(conn_options=APIConnectOptions(max_retry=0))
-                async with contextlib.aclosing(_with_proof(self._stream)) as events:
-                    async for event in events:
-                        backoff_s = FIRST_BACKOFF_S
-                        if not is_proved:
-                            is_proved = True
-                            yield EngineUp()
-                        if event is not None and (heard := self._place(event)) is not None:
-                            yield heard
-            except Exception as error:  # noqa: BLE001  an engine may raise whatever its library raises
-                reason = type(error).__name__
-            finally:
-                stream, self._stream = self._stream, None
-                self._has_unflushed = False
-                if stream is not None:
-                    await stream.aclose()
-            if (withdrawn := self._close_utterance()) is not None:
-                yield withdrawn
-            if self._finishing.is_set():
-                return
-            log.warning("engine.stream_ended", engine=self._engine.label, reason=reason, retry_s=backoff_s)
-            is_proved = False
-            yield EngineDown(reason)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(backoff_s):
-                    await self._finishing.wait()
-            backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+        self._heed = heed
+        async with asyncio.TaskGroup() as tasks:
+            lanes = [
+                tasks.create_task(self._keep_lane(number), name=f"transcriber.lane-{number}")
+                for number in range(len(self._wakes))
+            ]
+            recognizing = tasks.create_task(self._recognize_waiting(), name="transcriber.recognize")
+            for keeping in lanes:
+                await keeping
+            self.told()
+            recognizing.cancel()
 
-    def _place(self, event: stt.SpeechEvent) -> Heard | None:
-        match event.type:
-            case stt.SpeechEventType.INTERIM_TRANSCRIPT if event.alternatives:
-                self._is_open = True
-                return self._heard(event.alternatives[0], is_final=False)
-            case stt.SpeechEventType.FINAL_TRANSCRIPT if event.alternatives:
-                heard = self._heard(event.alternatives[0], is_final=True)
-                self._next_utterance()
-                return heard
-            case stt.SpeechEventType.END_OF_SPEECH:
-                return self._close_utterance()
-            case _:
-                return None
+    def told(self) -> None:
+        """Pass on what the floor has decided, if anything, and have the lanes look at it."""
+        if not self._floor.has_decisions:
+            return
+        for decision in self._floor.decisions():
+            log.debug("floor.decided", **asdict(decision))
+            match decision.kind:
+                case "waits":
+                    self._heed(TurnWaits(decision.turn, decision.track_id, decision.start_ms))
+                case "settled":
+                    self._replays.pop(decision.turn, None)
+                    self._recognitions.pop(decision.turn, None)
+                    self._heed(_ended(decision))
+                case "dropped" if decision.reason == "bleed":
+                    self._heed(_ended(decision))
+                case "dropped":
+                    reason = decision.reason if self._is_up else "engine"
+                    self._heed(Missed(decision.track_id, decision.start_ms, decision.end_ms, reason))
+        self._wake()
 
-    def _close_utterance(self) -> Heard | None:
-        """An utterance that was shown and has no final came to nothing."""
-        if not self._is_open:
-            return None
-        nothing = Heard(self._utterance, True, "", 0, 0, "", 0.0)
-        self._next_utterance()
-        return nothing
+    def _wake(self) -> None:
+        for wake in self._wakes:
+            wake.set()
+        for lane in self._lanes.values():
+            lane.wake()
+        self._whole_waits.set()
 
-    def _next_utterance(self) -> None:
-        self._utterance += 1
-        self._is_open = False
+    async def _keep_lane(self, number: int) -> None:
+        """Keep a stream of the best engine for one lane, as long as there is something to recognise."""
+        loop = asyncio.get_running_loop()
+        while not (self._finishing.is_set() and self._floor.is_idle):
+            index = self._failover.choose(loop.time())
+            if index is None:
+                await self._look_again(number, self._failover.wait_s(loop.time()))
+            elif number >= self._engines[index].lanes or (number and not self._floor.has_holder(number)):
+                await self._look_again(number, LOOK_S)
+            else:
+                await self._stream(number, index)
 
-    def _heard(self, data: stt.SpeechData, *, is_final: bool) -> Heard:
-        words = tuple(self._words(data))
-        start_ms = words[0].start_ms if words else self._session_ms(data.start_time)
-        end_ms = words[-1].end_ms if words else self._session_end_ms(data.end_time)
-        stable = (data.metadata or {}).get("stable_words", 0)
-        return Heard(
-            utterance=self._utterance,
-            is_final=is_final,
-            text=data.text,
-            start_ms=start_ms,
-            end_ms=max(start_ms, end_ms),
-            language=str(data.language),
-            confidence=min(max(data.confidence, 0.0), 1.0),
-            words=words,
-            stable_words=len(words) if is_final else min(int(stable), len(words)),
+    async def _look_again(self, number: int, after_s: float) -> None:
+        self._wakes[number].clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(after_s):
+                await self._wakes[number].wait()
+
+    async def _stream(self, number: int, index: int) -> None:
+        """Use one stream, and clear up after it."""
+        loop = asyncio.get_running_loop()
+        engine = self._engines[index]
+        if number == 0:
+            self._floor.set_lanes(engine.lanes)
+        opened_s = loop.time()
+        lane = Lane(number, engine, self._floor, _Owner(self, number, index), self._replays.__contains__)
+        self._lanes[number] = lane
+        try:
+            await lane.run()
+        except Exception as error:  # noqa: BLE001  an engine may raise whatever its library raises
+            self._fail(index, opened_s, error)
+        finally:
+            del self._lanes[number]
+            self._ended_ms += lane.sent_ms
+            self._billed_s += lane.billed_s
+            self._replay(lane, number)
+            self.told()
+
+    def _replay(self, lane: Lane, number: int) -> None:
+        """What a stream took along is given once more."""
+        turns = lane.unanswered
+        self._floor.rewind(number)
+        self.replayed_turns += len(turns)
+        for turn in turns:
+            # An engine that is away says nothing; one that breaks on a turn has said something before.
+            self._replays[turn] = self._replays.get(turn, 0) + lane.has_spoken
+            if self._replays[turn] > MAX_REPLAYS:
+                log.warning("transcriber.turn_given_up", replays=MAX_REPLAYS)
+                self._floor.drop(turn, "engine")
+
+    def _fail(self, index: int, opened_s: float, error: BaseException) -> None:
+        now_s = asyncio.get_running_loop().time()
+        busy_s = _busy_s(error)
+        reason = type(error).__name__ if busy_s is None else "too_many_requests"
+        self._failover.failed(index, opened_s, now_s, busy_s=busy_s)
+        other = self._failover.choose(now_s)
+        log.warning(
+            "engine.stream_ended",
+            engine=self._engines[index].name,
+            reason=reason,
+            retry_s=round(self._failover.wait_s(now_s), 1),
+            next_engine=None if other is None else self._engines[other].name,
         )
+        if other is not None:
+            self.failovers += 1
+        elif self._is_up:
+            self._is_up = False
+            self._heed(EngineDown(reason))
 
-    def _words(self, data: stt.SpeechData) -> Sequence[Word]:
-        words = []
-        for word in data.words or ():
-            if not isinstance(word.start_time, float | int) or not isinstance(word.end_time, float | int):
-                return ()
-            confidence = word.confidence if isinstance(word.confidence, float | int) else 0.0
-            start_ms = self._session_ms(word.start_time)
-            end_ms = max(start_ms, self._session_end_ms(word.end_time))
-            words.append(Word(str(word), start_ms, end_ms, confidence))
-        return words
+    def prove(self, index: int) -> None:
+        """An engine works."""
+        self._failover.proved(index)
+        if not self._is_up:
+            self._is_up = True
+            self._heed(EngineUp(self._engines[index].name))
+            self._wake()
 
-    def _session_ms(self, stream_s: float) -> int:
-        return self._map.to_session(round(stream_s * 1000))
+    def new_utterance(self) -> int:
+        """The next number; each is given once."""
+        self._last_utterance += 1
+        return self._last_utterance
 
-    def _session_end_ms(self, stream_s: float) -> int:
-        return self._map.to_session_end(round(stream_s * 1000))
+    def hear(self, heard: Heard) -> None:
+        """Something was heard."""
+        self._heed(heard)
+
+    def is_to_end(self, number: int, index: int, idle_s: float) -> bool:
+        """Whether a lane that has nothing to do, for so long, gives up its stream."""
+        if self._finishing.is_set() and self._floor.is_sent:
+            return True
+        if number > 0 and idle_s > SPARE_IDLE_S:
+            return True
+        best = self._failover.choose(asyncio.get_running_loop().time())
+        return best is not None and best < index
+
+    async def _recognize_waiting(self) -> None:
+        """Have whole turns recognised beside the streams, a few at a time."""
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                self._whole_waits.clear()
+                while len(running) < PARALLEL_RECOGNITIONS and (index := self._recognizer()) is not None:
+                    if (whole := self._floor.take_whole()) is None:
+                        break
+                    running.add(asyncio.create_task(self._recognize(index, whole)))
+                waits = asyncio.create_task(self._whole_waits.wait())
+                await asyncio.wait((*running, waits), return_when=asyncio.FIRST_COMPLETED)
+                waits.cancel()
+                for task in [task for task in running if task.done()]:
+                    running.remove(task)
+                    task.result()
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _recognizer(self) -> int | None:
+        index = self._failover.choose(asyncio.get_running_loop().time())
+        return index if index is not None and self._engines[index].traits.recognizes else None
+
+    async def _recognize(self, index: int, whole: WholeTurn) -> None:
+        engine = self._engines[index]
+        opened_s = asyncio.get_running_loop().time()
+        stream = StreamMap()
+        for feed in whole.feeds:
+            stream.append(feed.turn, feed.track_id, feed.start_ms, len(feed.samples) // SAMPLES_PER_MS)
+        samples = whole.samples
+        frame = rtc.AudioFrame(samples.tobytes(), SAMPLE_RATE_HZ, 1, len(samples))
+        try:
+            async with asyncio.timeout(RECOGNITION_TIMEOUT_S):
+                event = await engine.stt.recognize(frame, conn_options=APIConnectOptions(max_retry=0))
+        except (Exception, asyncio.CancelledError) as error:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            # An engine may raise whatever its library raises, and cancel requests of its own.
+            self._fail(index, opened_s, error)
+            failed = self._recognitions[whole.turn] = self._recognitions.get(whole.turn, 0) + 1
+            self._floor.put_back(whole.turn, may_be_taken=failed < MAX_RECOGNITIONS)
+            self.told()
+            return
+        self._failover.proved(index)
+        self._ended_ms += stream.length_ms
+        if engine.traits.bills != "nothing":
+            self._billed_s += stream.length_ms / 1000
+        piece = stream.piece_at(0)
+        if event.alternatives and piece is not None and not self._floor.is_withdrawn(whole.turn):
+            self._heed(place(event.alternatives[0], piece, stream, self.new_utterance(), is_final=True))
+        self._floor.settle(whole.turn)
+        self.told()
+
+
+class _Owner:
+    """What one lane tells and asks of its transcriber."""
+
+    def __init__(self, transcriber: Transcriber, number: int, index: int) -> None:
+        self._transcriber = transcriber
+        self._number = number
+        self._index = index
+        self.hear = transcriber.hear
+        self.told = transcriber.told
+        self.new_utterance = transcriber.new_utterance
+
+    def prove(self) -> None:
+        self._transcriber.prove(self._index)
+
+    def is_to_end(self, idle_s: float) -> bool:
+        return self._transcriber.is_to_end(self._number, self._index, idle_s)
+
+
+def _ended(decision: Decision) -> TurnEnds:
+    return TurnEnds(decision.turn, decision.track_id, decision.start_ms, decision.end_ms)
+
+
+def _busy_s(error: BaseException) -> float | None:
+    """For how long an engine that is asked too much is to be left alone; None where it failed otherwise."""
+    if not isinstance(error, APIStatusError) or error.status_code != TOO_MANY_REQUESTS:
+        return None
+    body: Any = error.body
+    after = body.get("retry_after") if isinstance(body, dict) else None
+    return float(after) if isinstance(after, int | float) else 0.0
+
+
+def _heed_nothing(_heard: object) -> None:
+    """Nobody listens yet."""

@@ -1,7 +1,7 @@
 """Speech engines by name or import path. Each is a `livekit.agents.stt.STT`."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from livekit.agents import stt
@@ -32,11 +32,9 @@ def load_engine(name: str, settings: Stt) -> stt.STT[Any]:
     return _import_engine(name)
 
 
-def engine_modules(name: str) -> list[str]:
-    """What to import ahead of an engine, so that the rooms' processes share it."""
-    if name in _OURS:
-        return [f"plugins.stt.{name}"]
-    return [name.partition(":")[0]] if ":" in name else []
+def engine_modules(names: Iterable[str]) -> list[str]:
+    """What to import ahead of engines, so that the rooms' processes share it."""
+    return [f"plugins.stt.{name}" if name in _OURS else name.partition(":")[0] for name in names]
 
 
 def _whisper(settings: Stt) -> stt.STT[Any]:
@@ -49,6 +47,34 @@ def _whisper(settings: Stt) -> stt.STT[Any]:
         threads=settings.whisper.threads,
         beam_size=settings.whisper.beam_size,
         partial_interval_s=settings.whisper.partial_interval_s,
+    )
+
+
+def _deepgram(settings: Stt) -> stt.STT[Any]:
+    from plugins.stt.deepgram import DeepgramSTT
+
+    return DeepgramSTT(
+        api_key=settings.deepgram.api_key.get_secret_value(),
+        model=settings.deepgram.model,
+        language=settings.language,
+        base_url=settings.deepgram.base_url,
+        keyterms=settings.keyterms,
+        smart_format=settings.deepgram.smart_format,
+        mip_opt_out=settings.deepgram.mip_opt_out,
+    )
+
+
+def _openai(settings: Stt) -> stt.STT[Any]:
+    from plugins.stt.openai import OpenAISTT
+
+    return OpenAISTT(
+        api_key=settings.openai.api_key.get_secret_value(),
+        base_url=settings.openai.base_url,
+        stream_model=settings.openai.stream_model,
+        turn_model=settings.openai.turn_model,
+        language=settings.language,
+        keyterms=settings.keyterms,
+        realtime=settings.openai.realtime,
     )
 
 
@@ -69,4 +95,8 @@ def _import_engine(path: str) -> stt.STT[Any]:
         raise EngineError(f'stt.engines "{path}" cannot be made: {error}') from error
 
 
-_OURS: dict[str, Callable[[Stt], stt.STT[Any]]] = {"whisper": _whisper}
+_OURS: dict[str, Callable[[Stt], stt.STT[Any]]] = {
+    "whisper": _whisper,
+    "deepgram": _deepgram,
+    "openai": _openai,
+}

@@ -54,7 +54,9 @@ class ScriptedSTT(stt.STT[Any]):
     """Each stream follows the next script; further streams follow an empty one."""
 
     def __init__(self, *scripts: Sequence[Step]) -> None:
-        super().__init__(capabilities=stt.STTCapabilities(streaming=True, interim_results=True))
+        super().__init__(
+            capabilities=stt.STTCapabilities(streaming=True, interim_results=True, aligned_transcript="word")
+        )
         self._scripts = list(scripts)
         self.streams: list[ScriptedStream] = []
 

@@ -14,8 +14,10 @@ from agent.session.lead import Lead
 from agent.session.limits import SessionLimits
 from agent.session.session import Session, SessionReport
 from agent.session.source import Source
+from agent.transcription.engine import Engine
 from agent.transcription.transcriber import Transcriber
 from agent.values import Caption, Event
+from plugins.stt.traits import traits_of
 from tests.support.kept import Kept
 from tests.support.virtual_time import run_virtual
 
@@ -60,8 +62,12 @@ def run_session(
     new_recorder: Callable[[Kept], Recorder] | None = None,
     lead: Lead | None = None,
     begin: Callable[[Session], Coroutine[Any, Any, object]] | None = None,
+    name: str = "test",
 ) -> Published:
-    """Run a session to its end. `new_engine` is called inside the event loop; `begin` is run beside it."""
+    """Run a session to its end. `new_engine` is called inside the event loop; `begin` is run beside it.
+
+    `name` is that of the engine, by which its traits are known.
+    """
     published = published or Published()
 
     async def main() -> None:
@@ -69,7 +75,7 @@ def run_session(
         session = Session(
             source,
             published,
-            Transcriber(engine),
+            Transcriber([Engine("test", engine, traits_of(name, engine))]),
             published.kept,
             new_recorder(published.kept) if new_recorder else None,
             identity,

@@ -111,7 +111,17 @@ class TestCheckLinks:
 
 
 # Frames are what the STT interface takes, so these may make, resample and read them.
-USES_FRAMES = {"agent/transcription/transcriber.py", "agent/cli/doctor.py", "plugins/stt/whisper/engine.py"}
+USES_FRAMES = {
+    "agent/transcription/lane.py",
+    "agent/transcription/transcriber.py",
+    "agent/cli/doctor.py",
+    "plugins/stt/deepgram/engine.py",
+    "plugins/stt/openai/engine.py",
+    "plugins/stt/openai/realtime_stream.py",
+    "plugins/stt/openai/service.py",
+    "plugins/stt/openai/turn_stream.py",
+    "plugins/stt/whisper/engine.py",
+}
 FRAMES = {"AudioFrame", "AudioResampler", "AudioResamplerQuality", "combine_audio_frames"}
 IMPORTS_RTC = re.compile(r"^\s*(from livekit import .*\brtc\b|(from|import) livekit\.rtc)", re.MULTILINE)
 

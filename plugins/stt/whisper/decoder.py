@@ -17,33 +17,69 @@ from pathlib import Path
 import ctranslate2
 import numpy as np
 from faster_whisper import WhisperModel
+from faster_whisper.feature_extractor import FeatureExtractor
 from faster_whisper.tokenizer import Tokenizer
+from numpy.typing import NDArray
 
 from agent.errors import EngineError
 from agent.values import SAMPLE_RATE_HZ, Samples
 from plugins.stt.whisper.repetition import count_before_loop, has_loop
 from plugins.stt.whisper.word import DecodedWord
 
-__all__ = ["WhisperDecoder", "geometric_mean"]
+__all__ = ["Continuation", "Decoded", "WhisperDecoder", "Windows", "geometric_mean", "padded_log_mel"]
 
 FULL_WINDOW_S = 30.0
-FINAL_PADDING_S = 8.0
-PARTIAL_PADDING_S = 2.0
-PARTIAL_SHORTEST_S = 6.0  # shorter input makes the decoder repeat itself, and costs hardly less
 PARTIAL_BEAM_SIZE = 1  # a partial is soon replaced
 TOKENS_PER_S = 8  # fast speech has seven
 TOKENS_AT_LEAST = 12  # one short word may be spelled in many tokens
 WORD_AT_LEAST_S = 0.04  # two steps of the alignment
 CONTEXT_TOKENS = 64  # a sentence or two before the window
 
-# Both together mean that nobody spoke (Radford et al. 2022, "Robust Speech Recognition via
-# Large-Scale Weak Supervision", section 4.5).
+# Both together mean that the model doubts that anybody spoke (Radford et al. 2022, "Robust Speech
+# Recognition via Large-Scale Weak Supervision", section 4.5).
 NO_SPEECH_PROBABILITY = 0.6
 NO_SPEECH_LOG_PROBABILITY = -0.5
 
-_STEP_SAMPLES = 320  # one step of the encoder is two frames of the spectrogram, 20 ms
+_LOG_MEL_OF_SILENCE = -10.0
+_LOG_MEL_RANGE = 8.0
 # Languages written without spaces between words; their tokenizer splits at every character.
 _UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
+
+
+# What ISO 639 calls otherwise than Whisper does.
+_WHISPER_CODES = {"nb": "no", "fil": "tl", "jv": "jw", "iw": "he"}
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """How long the encoder's input is: the audio with silence after it, 30 s at most.
+
+    All in seconds. `partial_shortest_s` is the least for a partial: shorter input makes the decoder repeat
+    itself, and costs hardly less.
+    """
+
+    final_padding_s: float = 8.0
+    partial_padding_s: float = 2.0
+    partial_shortest_s: float = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A whole utterance. Where `is_sure` is false, the model doubts that anybody spoke at all."""
+
+    words: tuple[DecodedWord, ...]
+    is_sure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """What follows the words that were given. Times are seconds since the first of the samples.
+
+    `prefix` are the words that were given with times found anew; none where the times are rough.
+    """
+
+    words: tuple[DecodedWord, ...]
+    prefix: tuple[DecodedWord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +90,7 @@ class _Hypothesis:
     hit_limit: bool
 
     @property
-    def is_speech(self) -> bool:
+    def is_sure(self) -> bool:
         return (
             self.no_speech_probability <= NO_SPEECH_PROBABILITY
             or self.log_probability >= NO_SPEECH_LOG_PROBABILITY
@@ -64,7 +100,15 @@ class _Hypothesis:
 class WhisperDecoder:
     """A loaded model. Not safe for two threads at once."""
 
-    def __init__(self, folder: Path, *, language: str, threads: int, beam_size: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        language: str,
+        threads: int,
+        beam_size: int,
+        windows: Windows = Windows(),
+    ) -> None:
         """Load the model.
 
         Args:
@@ -72,6 +116,7 @@ class WhisperDecoder:
             language: ISO 639-1 code of what is spoken, where a decode names no other.
             threads: processor threads of one decode.
             beam_size: hypotheses kept when decoding a final.
+            windows: how long the encoder's input is.
 
         Raises:
             EngineError: the model cannot be loaded, or does not know the language.
@@ -93,6 +138,7 @@ class WhisperDecoder:
         self._folder = folder
         self._language = language
         self._beam_size = beam_size
+        self._windows = windows
         self._tokenizers: dict[str, Tokenizer] = {}
         self._tokenizer(language)
 
@@ -103,7 +149,8 @@ class WhisperDecoder:
         prefix: Sequence[DecodedWord] = (),
         context: Sequence[DecodedWord] = (),
         language: str | None = None,
-    ) -> tuple[DecodedWord, ...]:
+        spoken_s: tuple[float, float] | None = None,
+    ) -> Continuation:
         """Decode speech that is still going on.
 
         Args:
@@ -111,9 +158,9 @@ class WhisperDecoder:
             prefix: confirmed words with which the audio begins; the hypothesis continues them.
             context: confirmed words spoken before the audio.
             language: ISO 639-1 code, if not the decoder's own.
-
-        Returns:
-            The words after `prefix`, with times in seconds since the first of `samples`.
+            spoken_s: from when to when the words after `prefix` were spoken, where rough times will do:
+                they share it by length, and an eighth of the work is spared. Else their times, and those
+                of `prefix`, are found in the audio.
 
         Raises:
             EngineError: the model does not know the language.
@@ -121,7 +168,8 @@ class WhisperDecoder:
         tokenizer = self._tokenizer(language or self._language)
         prefix_tokens = [token for word in prefix for token in word.tokens]
         context_tokens = [token for word in context for token in word.tokens]
-        input_s = max(_duration_s(samples) + PARTIAL_PADDING_S, PARTIAL_SHORTEST_S)
+        windows = self._windows
+        input_s = max(_duration_s(samples) + windows.partial_padding_s, windows.partial_shortest_s)
         encoded = self._encode(samples, input_s)
         hypothesis = self._generate(
             tokenizer,
@@ -131,20 +179,25 @@ class WhisperDecoder:
             beam_size=PARTIAL_BEAM_SIZE,
             limit=_token_limit(samples),
         )
-        if not hypothesis.is_speech:
-            return ()
+        if not hypothesis.is_sure:
+            return Continuation(())
         tokens = hypothesis.tokens
         if prefix:
             # The last confirmed word is fixed: nothing may be appended to it any more.
             tokens = _from_word_start(tokenizer, tokens)
+        if spoken_s is not None:
+            words = _place_roughly(tokenizer, tokens, math.exp(hypothesis.log_probability), spoken_s)
+            texts = [word.text for word in (*prefix, *words)]
+            return Continuation(words[: max(0, count_before_loop(texts) - len(prefix))])
         words = self._align(tokenizer, encoded, prefix_tokens + tokens, samples)
         # A word that is placed at the very end of the audio was made up to complete the sentence.
         heard_s = _duration_s(samples) - WORD_AT_LEAST_S
         heard = [word for word in words if word.start_s < heard_s]
         end = count_before_loop([word.text for word in heard])
-        return tuple(heard[_count_words(words, len(prefix_tokens)) : end])
+        known = _count_words(words, len(prefix_tokens))
+        return Continuation(tuple(heard[known:end]), words[:known] if known == len(prefix) else ())
 
-    def decode_final(self, samples: Samples, *, language: str | None = None) -> tuple[DecodedWord, ...]:
+    def decode_final(self, samples: Samples, *, language: str | None = None) -> Decoded:
         """Decode a whole utterance.
 
         Args:
@@ -152,26 +205,26 @@ class WhisperDecoder:
             language: ISO 639-1 code, if not the decoder's own.
 
         Returns:
-            The words, with times in seconds since the first of `samples`; none where nobody spoke.
+            The words, with times in seconds since the first of `samples`, and how sure the model is.
 
         Raises:
             EngineError: the model does not know the language.
         """
         tokenizer = self._tokenizer(language or self._language)
-        for input_s in (_duration_s(samples) + FINAL_PADDING_S, FULL_WINDOW_S):
+        short_s = min(_duration_s(samples) + self._windows.final_padding_s, FULL_WINDOW_S)
+        for input_s in dict.fromkeys((short_s, FULL_WINDOW_S)):
             encoded = self._encode(samples, input_s)
             hypothesis = self._generate(
                 tokenizer, encoded, beam_size=self._beam_size, limit=_token_limit(samples)
             )
-            if not hypothesis.is_speech:
-                return ()
             words = self._align(tokenizer, encoded, hypothesis.tokens, samples)
             texts = [word.text for word in words]
             if not hypothesis.hit_limit and not has_loop(texts):
-                return words
-        return words[: count_before_loop(texts)]
+                return Decoded(words, hypothesis.is_sure)
+        return Decoded(words[: count_before_loop(texts)], hypothesis.is_sure)
 
     def _tokenizer(self, language: str) -> Tokenizer:
+        language = _WHISPER_CODES.get(language, language)
         if language not in self._tokenizers:
             known: list[str] = self._model.supported_languages
             if language not in known:
@@ -188,13 +241,10 @@ class WhisperDecoder:
         return self._tokenizers[language]
 
     def _encode(self, samples: Samples, input_s: float) -> ctranslate2.StorageView:
-        """Encode the samples with silence after them, `input_s` in all (30 s at most)."""
-        length = round(min(input_s, FULL_WINDOW_S) * SAMPLE_RATE_HZ)
-        length -= length % _STEP_SAMPLES
-        signal = np.zeros(length, np.float32)
-        signal[: len(samples)] = samples[:length]
-        features = self._model.feature_extractor(signal / 32768, padding=0)
-        return self._model.encode(features)
+        """Encode the samples with silence after them, `input_s` or a little more in all (30 s at most)."""
+        # The runtime keeps memory for every length that it has seen: 100 MB less for a few of them.
+        length = round(min(math.ceil(input_s), FULL_WINDOW_S) * SAMPLE_RATE_HZ)
+        return self._model.encode(padded_log_mel(self._model.feature_extractor, samples, length))
 
     def _generate(
         self,
@@ -265,6 +315,22 @@ class WhisperDecoder:
         return tuple(words) if any(_has_letter(word.text) for word in words) else ()
 
 
+def padded_log_mel(extractor: FeatureExtractor, samples: Samples, length: int) -> NDArray[np.float32]:
+    """Compute the spectrogram of the samples with silence after them, `length` in all.
+
+    That of the silence is known beforehand, and most of what a partial hears is silence.
+    """
+    sound = np.zeros(min(len(samples) + extractor.n_fft, length), np.float32)
+    sound[: len(samples)] = samples[: len(sound)]
+    log_mel = extractor(sound / 32768, padding=0)
+    # Undo the scaling: what is quieter by more than this than the loudest is raised to that.
+    loudest = 4 * float(log_mel.max()) - 4
+    silence = (max(_LOG_MEL_OF_SILENCE, loudest - _LOG_MEL_RANGE) + 4) / 4
+    padded = np.full((len(log_mel), length // extractor.hop_length), silence, np.float32)
+    padded[:, : log_mel.shape[1]] = log_mel
+    return padded
+
+
 def geometric_mean(probabilities: Sequence[float]) -> float:
     """Return the geometric mean, 0 for nothing."""
     if not probabilities:
@@ -298,6 +364,28 @@ def _from_word_start(tokenizer: Tokenizer, tokens: list[int]) -> list[int]:
         if _begins_word(tokenizer, text):
             return [token for part in parts[index:] for token in part]
     return []
+
+
+def _place_roughly(
+    tokenizer: Tokenizer, tokens: list[int], confidence: float, spoken_s: tuple[float, float]
+) -> tuple[DecodedWord, ...]:
+    """Share the time out among the words by their lengths; give each the confidence of all."""
+    words: list[tuple[str, list[int]]] = []
+    for text, part in zip(*tokenizer.split_to_word_tokens(tokens), strict=True):
+        if words and not _begins_word(tokenizer, text):
+            before, tokens_before = words.pop()
+            words.append((before + text, tokens_before + part))
+        else:
+            words.append((text, part))
+    if not any(_has_letter(text) for text, _ in words):
+        return ()
+    start_s, end_s = spoken_s
+    ends = np.cumsum([len(text) for text, _ in words])
+    times_s = [start_s, *(start_s + max(0.0, end_s - start_s) * ends / ends[-1]).tolist()]
+    return tuple(
+        DecodedWord(text, from_s, to_s, confidence, tuple(part))
+        for (text, part), (from_s, to_s) in zip(words, itertools.pairwise(times_s), strict=True)
+    )
 
 
 def _count_words(words: Sequence[DecodedWord], tokens: int) -> int:

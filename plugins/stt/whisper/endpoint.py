@@ -53,12 +53,16 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The open utterance is samples `start` to `end`, its voice `speech_start` to `speech_end`."""
+    """The open utterance is samples `start` to `end`, its voice `speech_start` to `speech_end`.
+
+    `voiced_windows` of it, all in all, are at `ON_THRESHOLD` or above.
+    """
 
     start: int
     end: int
     speech_start: int
     speech_end: int
+    voiced_windows: int
 
 
 class Endpointer:
@@ -73,6 +77,7 @@ class Endpointer:
 
     def __init__(self) -> None:
         self._position = 0
+        # Since the utterance opened; while none is open, in a row up to here.
         self._voiced_windows = 0
         self._is_open = False
         self._start = 0
@@ -99,6 +104,11 @@ class Endpointer:
         return self._speech_end
 
     @property
+    def voiced_windows(self) -> int:
+        """How many windows of the open utterance are voice."""
+        return self._voiced_windows if self._is_open else 0
+
+    @property
     def retained_from(self) -> int:
         """The first sample that an utterance, open or to come, may still contain."""
         if self._is_open:
@@ -122,6 +132,7 @@ class Endpointer:
         if not self._is_open:
             return self._seek_start(probability)
         self._powers.append(power)
+        self._voiced_windows += probability >= ON_THRESHOLD
         is_in_voice = self._speech_end == self._position - WINDOW_SAMPLES
         if probability >= (OFF_THRESHOLD if is_in_voice else ON_THRESHOLD):
             self._speech_end = self._position
@@ -159,14 +170,17 @@ class Endpointer:
         self._speech_start = self._position - START_WINDOWS * WINDOW_SAMPLES
         self._speech_end = self._position
         self._is_open = True
-        self._voiced_windows = 0
         self._powers.clear()
         return [Opened(self._start, self._speech_start)]
 
     def _close(self, end: int) -> Closed:
+        closed = Closed(
+            self._start, end, self._speech_start, min(self._speech_end, end), self._voiced_windows
+        )
         self._is_open = False
+        self._voiced_windows = 0
         self._taken_until = end
-        return Closed(self._start, end, self._speech_start, min(self._speech_end, end))
+        return closed
 
     def _divide(self) -> list[Opened | Closed]:
         """Close the utterance at its quietest moment and open the next one there."""
@@ -176,6 +190,7 @@ class Endpointer:
         cut = self._position - (len(powers) - first - span // 2) * WINDOW_SAMPLES
         closed = self._close(cut)
         self._is_open = True
+        self._voiced_windows = closed.voiced_windows  # the same speech goes on
         self._start = self._speech_start = cut
         self._speech_end = max(self._speech_end, cut)
         for _ in range(len(powers) - (self._position - cut) // WINDOW_SAMPLES):

@@ -8,7 +8,8 @@ given to the next decode as its beginning, so a hypothesis here is always the co
 is confirmed, and nothing confirmed can be contradicted.
 
 Decoding costs grow with the audio. Once the window exceeds `WINDOW_LIMIT_S` its beginning is
-dropped up to a confirmed word; the words dropped stay in the text and serve as context.
+dropped up to a confirmed word; the words dropped stay in the text and serve as context. Only then
+must the times of the words be right, and not merely plausible.
 """
 
 from __future__ import annotations
@@ -62,32 +63,74 @@ class LocalAgreement:
         """The confirmed words in the window, with which the next hypothesis begins."""
         return tuple(self._confirmed[self._trimmed :])
 
-    def update(self, continuation: Sequence[DecodedWord], *, window_s: float) -> None:
+    @property
+    def confirmed_until_s(self) -> float:
+        """Where the last confirmed word ends, 0 before there is one."""
+        return self._confirmed[-1].end_s if self._confirmed else 0.0
+
+    def needs_times(self, window_s: float) -> bool:
+        """Whether the decode of a window this long must find the times of its words."""
+        return window_s > WINDOW_LIMIT_S
+
+    def update(
+        self,
+        continuation: Sequence[DecodedWord],
+        *,
+        window_s: float,
+        prefix: Sequence[DecodedWord] = (),
+    ) -> None:
         """Take the next hypothesis and confirm what it has in common with the one before.
 
         Args:
             continuation: the words that follow the confirmed ones; their times count from the
                 start of the window that was decoded.
             window_s: the length of that window.
+            prefix: the confirmed words in the window, where their times were found anew.
         """
-        moved = [
-            replace(
-                word,
-                start_s=self._window_start_s + word.start_s,
-                end_s=self._window_start_s + word.end_s,
-            )
-            for word in continuation
+        if prefix:
+            self._time_anew(self._trimmed, self._moved(prefix))
+        self._agree(self._moved(continuation), window_s)
+
+    def adopt(self, words: Sequence[DecodedWord], *, utterance_s: float) -> bool:
+        """Take a decode of the whole utterance as the next hypothesis, if it confirms the confirmed words.
+
+        Args:
+            words: all of them; their times count from the start of the utterance.
+            utterance_s: how much of the utterance was decoded.
+
+        Returns:
+            Whether it was taken.
+        """
+        known = len(self._confirmed)
+        if [word.text for word in words[:known]] != [word.text for word in self._confirmed]:
+            return False
+        self._time_anew(0, words[:known])
+        self._agree(words[known:], utterance_s - self._window_start_s)
+        return True
+
+    def _moved(self, words: Sequence[DecodedWord]) -> list[DecodedWord]:
+        """Count the times from the start of the utterance instead of the window."""
+        by_s = self._window_start_s
+        return [replace(word, start_s=by_s + word.start_s, end_s=by_s + word.end_s) for word in words]
+
+    def _time_anew(self, first: int, timed: Sequence[DecodedWord]) -> None:
+        known = self._confirmed[first : first + len(timed)]
+        self._confirmed[first : first + len(timed)] = [
+            replace(word, start_s=times.start_s, end_s=times.end_s)
+            for word, times in zip(known, timed, strict=True)
         ]
+
+    def _agree(self, hypothesis: Sequence[DecodedWord], window_s: float) -> None:
         agreed = 0
-        for before, now in zip(self._tentative, moved, strict=False):
+        for before, now in zip(self._tentative, hypothesis, strict=False):
             if before.text != now.text:
                 break
             agreed += 1
         # Where the audio ends within a word the model completes it, and often the sentence with it.
-        agreed = min(agreed, max(0, len(moved) - 1))
-        self._confirmed += moved[:agreed]
-        self._tentative = tuple(moved[agreed:])
-        if window_s > WINDOW_LIMIT_S:
+        agreed = min(agreed, max(0, len(hypothesis) - 1))
+        self._confirmed += hypothesis[:agreed]
+        self._tentative = tuple(hypothesis[agreed:])
+        if self.needs_times(window_s):
             self._trim(latest_s=self._window_start_s + window_s - WINDOW_KEPT_S)
 
     def _trim(self, *, latest_s: float) -> None:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.values import Samples
-from plugins.stt.whisper.endpoint import WINDOW_SAMPLES, Closed, Endpointer, Opened
+from plugins.stt.whisper.endpoint import START_WINDOWS, WINDOW_SAMPLES, Closed, Endpointer, Opened
 
 __all__ = ["Segmenter", "Utterance"]
+
+SPEECH_WINDOWS = 5  # 160 ms of voice: a brief "No" has seven
 
 _BYTES_PER_SAMPLE = 2
 
@@ -20,13 +22,21 @@ class Utterance:
     """A stretch of speech. Positions are samples since the beginning of the stream.
 
     `samples` are `start` to `end`; the voice in them begins at `speech_start`, after the pre-roll,
-    and ends at `speech_end`, before the silence that closed the utterance.
+    and ends at `speech_end`, before the silence that closed the utterance. `voiced_windows` of the
+    detector's windows are voice. None are where a whole turn is so short that the detector, which
+    knew no voice before it, may have missed the speech.
     """
 
     start: int
     speech_start: int
     speech_end: int
+    voiced_windows: int
     samples: Samples
+
+    @property
+    def has_speech(self) -> bool:
+        """Whether voice activity alone tells that somebody speaks."""
+        return self.voiced_windows >= SPEECH_WINDOWS
 
     @property
     def end(self) -> int:
@@ -49,6 +59,8 @@ class Segmenter:
         # The samples from position `_kept_from` on; a bytearray drops its beginning cheaply.
         self._kept = bytearray()
         self._kept_from = 0
+        self._flushed_at = 0
+        self._is_unheard = True  # nothing has opened since the last flush
 
     @property
     def opened(self) -> Opened | None:
@@ -76,7 +88,22 @@ class Segmenter:
             start=opened.start,
             speech_start=opened.speech_start,
             speech_end=self._endpointer.speech_end,
+            voiced_windows=self._endpointer.voiced_windows,
             samples=self._copy(opened.start, self._endpointer.position),
+        )
+
+    def pending(self) -> Utterance | None:
+        """Return what `flush` would return now of the utterance that is going on, if one is."""
+        if self._opened is None:
+            return None
+        decided, remainder = self._endpointer.position, self._undecided()
+        speech_end = self._endpointer.speech_end
+        return Utterance(
+            start=self._opened.start,
+            speech_start=self._opened.speech_start,
+            speech_end=speech_end + remainder if speech_end == decided else speech_end,
+            voiced_windows=self._endpointer.voiced_windows,
+            samples=self._copy(self._opened.start, decided + remainder),
         )
 
     def push(self, samples: Samples) -> list[Utterance]:
@@ -92,8 +119,20 @@ class Segmenter:
         return closed
 
     def flush(self) -> list[Utterance]:
-        """End the open utterance with the last sample pushed, and return it."""
-        return self._apply(self._endpointer.flush(self._undecided()))
+        """End the open utterance with the last sample pushed, and return it.
+
+        Where no voice was found since the last flush, and all samples since then are still here, they
+        are returned as an utterance without voiced windows.
+        """
+        end = self._endpointer.position + self._undecided()
+        is_whole = self._endpointer.retained_from == self._flushed_at
+        unheard: list[Utterance] = []
+        if self._is_unheard and is_whole and end - self._flushed_at >= START_WINDOWS * WINDOW_SAMPLES:
+            start = self._flushed_at
+            unheard = [Utterance(start, start, end, 0, self._copy(start, end))]
+        closed = self._apply(self._endpointer.flush(self._undecided()))
+        self._flushed_at, self._is_unheard = end, True
+        return closed or unheard
 
     def _apply(self, decisions: Iterable[Opened | Closed]) -> list[Utterance]:
         closed: list[Utterance] = []
@@ -101,9 +140,11 @@ class Segmenter:
             match decision:
                 case Opened():
                     self._opened = decision
-                case Closed(start, end, speech_start, speech_end):
+                    self._is_unheard = False
+                case Closed(start, end, speech_start, speech_end, voiced):
                     self._opened = None
-                    closed.append(Utterance(start, speech_start, speech_end, self._copy(start, end)))
+                    samples = self._copy(start, end)
+                    closed.append(Utterance(start, speech_start, speech_end, voiced, samples))
         retained_from = self._endpointer.retained_from
         del self._kept[: (retained_from - self._kept_from) * _BYTES_PER_SAMPLE]
         self._kept_from = retained_from

@@ -141,7 +141,7 @@ MEETING: list[Record] = [
         track="TR_1", number=1, identity="ada-1", path="1.ogg", sample_rate_hz=48_000, start_ms=0,
         duration_ms=61_000, size_bytes=2_000_000,
     ),
-    Usage(identity="ada-1", speech_ms=65_000, stt_ms=70_000),
+    Usage(identity="ada-1", speech_ms=65_000, stt_ms=70_000, covered_ms=52_000),
     Usage(identity="", speech_ms=0, stt_ms=1_000),
     Failure(id="f1", stage="stt", code="timeout", message="No answer in 5 s.", at=AT),
 ]  # fmt: skip
@@ -262,8 +262,8 @@ def test_a_session_as_json_has_keys_that_stay(database: Database, run: Run) -> N
         "gaps": [{"start_ms": 2_000, "end_ms": 2_500, "identity": None, "reason": "agent_away"}],
         "audio": {"segments": 1, "duration_ms": 61_000, "size_bytes": 2_000_000},
         "usage": [
-            {"identity": None, "speech_ms": 0, "stt_ms": 1_000},
-            {"identity": "ada-1", "speech_ms": 65_000, "stt_ms": 70_000},
+            {"identity": None, "speech_ms": 0, "stt_ms": 1_000, "covered_ms": 0},
+            {"identity": "ada-1", "speech_ms": 65_000, "stt_ms": 70_000, "covered_ms": 52_000},
         ],
         "failures": [
             {

@@ -17,7 +17,12 @@ from livekit.agents.types import APIConnectOptions
 from agent.errors import EngineError
 from agent.ingest.meeting import Meeting, Segment, load_meeting
 from agent.values import SAMPLE_RATE_HZ, Samples
+from plugins.stt.traits import FLUSHED
 from plugins.stt.whisper import WhisperSTT
+from plugins.stt.whisper.decoder import Decoded
+from plugins.stt.whisper.engine import WhisperStream
+from plugins.stt.whisper.segmenter import Utterance
+from plugins.stt.whisper.word import DecodedWord
 from tests.support.meetings import INCIDENT_REVIEW
 from tests.support.virtual_time import run_virtual
 
@@ -103,6 +108,7 @@ def plain_words(text: str) -> list[str]:
 
 def utterances(events: list[stt.SpeechEvent]) -> list[list[stt.SpeechEvent]]:
     """The events from each START_OF_SPEECH to the next one."""
+    events = [event for event in events if event.request_id != FLUSHED]
     starts = [at for at, event in enumerate(events) if event.type == Kind.START_OF_SPEECH]
     return [events[start:end] for start, end in pairwise([*starts, len(events)])]
 
@@ -187,37 +193,208 @@ def test_offset_moves_every_time(engine: WhisperSTT, meeting: Meeting) -> None:
     assert (moved.words or [])[0].start_time == pytest.approx(moved.start_time)
 
 
-@pytest.mark.parametrize("beginning", ["Right.", "Mm hmm.", "Okay."])
-def test_short_answer_is_not_taken_for_noise(engine: WhisperSTT, meeting: Meeting, beginning: str) -> None:
-    said = segment(meeting, beginning)
-    samples = cut(meeting, said.speaker, said.start_s - 0.5, said.end_s + 0.7)
-    [final] = finals(transcribe(engine, samples))
+def kinds(events: list[stt.SpeechEvent]) -> list[str]:
+    return ["FLUSHED" if event.request_id == FLUSHED else event.type.name for event in events]
+
+
+def test_each_flush_is_answered_once_after_the_last_event_of_its_turn(
+    engine: WhisperSTT, meeting: Meeting
+) -> None:
+    turns = [
+        np.concatenate([cut(meeting, "Nora", 0.0, 6.5), SILENCE]),  # two utterances
+        SILENCE,
+        cut(meeting, "Omar", 23.6, 24.4),
+    ]
+    events = [kind for kind in kinds(transcribe(engine, *turns)) if kind != "INTERIM_TRANSCRIPT"]
+    one = ["START_OF_SPEECH", "FINAL_TRANSCRIPT", "RECOGNITION_USAGE", "END_OF_SPEECH"]
+    assert events == [*one, *one, "FLUSHED", "FLUSHED", *one, "FLUSHED"]
+
+
+def test_flush_without_audio_before_it_is_not_answered(engine: WhisperSTT) -> None:
+    async def session() -> list[stt.SpeechEvent]:
+        async with engine.stream(conn_options=NO_RETRY) as stream:
+            stream.flush()
+            stream.push_frame(frame(SILENCE))
+            stream.flush()
+            stream.flush()
+            stream.end_input()
+            return [event async for event in stream]
+
+    events = run_virtual(session())
+    assert [(event.type, event.request_id) for event in events] == [(Kind.END_OF_SPEECH, FLUSHED)]
+
+
+async def push_turn(stream: WhisperStream, samples: Samples, *, prepared: bool) -> float:
+    """Push a turn that has fallen silent, wait as a session does, flush it; gives the time of the flush."""
+    for part in frames(samples):
+        await asyncio.sleep(FRAME_S)
+        stream.push_frame(part)
+    await asyncio.sleep(0.1)
+    if prepared:
+        stream.prepare_final()
+    await asyncio.sleep(0.25)
+    stream.flush()
+    return asyncio.get_running_loop().time()
+
+
+def final_after_s(engine: WhisperSTT, samples: Samples, *, prepared: bool) -> tuple[str, float]:
+    """The final of a turn, and how long after the flush it came."""
+
+    async def session() -> tuple[str, float]:
+        stream = engine.stream(conn_options=NO_RETRY)
+        async with stream:
+            pushing = asyncio.create_task(push_turn(stream, samples, prepared=prepared))
+            async for event in stream:
+                if event.type == Kind.FINAL_TRANSCRIPT:
+                    final, came_s = event.alternatives[0].text, asyncio.get_running_loop().time()
+                if event.request_id == FLUSHED:
+                    return final, came_s - await pushing
+            raise AssertionError("the stream ended")
+
+    return run_virtual(session(), charge=lambda _function, _took_s: DECODE_S)
+
+
+def test_final_that_was_prepared_comes_with_the_flush(engine: WhisperSTT, meeting: Meeting) -> None:
+    said = segment(meeting, "No objection")
+    samples = cut(meeting, said.speaker, said.start_s - 0.2, said.end_s + 0.2)
+    plain, plain_s = final_after_s(engine, samples, prepared=False)
+    prepared, prepared_s = final_after_s(engine, samples, prepared=True)
+    assert prepared == plain
+    assert plain_s == pytest.approx(DECODE_S, abs=0.001)
+    assert prepared_s == pytest.approx(0.0, abs=0.001)
+
+
+def test_final_that_was_prepared_too_early_is_at_most_an_interim(
+    engine: WhisperSTT, meeting: Meeting, opening: list[stt.SpeechEvent]
+) -> None:
+    samples = cut(meeting, "Nora", 0.0, 10.5)
+
+    async def push(stream: WhisperStream) -> None:
+        for index, part in enumerate(frames(samples)):
+            await asyncio.sleep(FRAME_S)
+            stream.push_frame(part)
+            if index % 25 == 0:
+                stream.prepare_final()
+        stream.end_input()
+
+    async def session() -> list[stt.SpeechEvent]:
+        stream = engine.stream(conn_options=NO_RETRY)
+        async with stream, asyncio.TaskGroup() as tasks:
+            tasks.create_task(push(stream))
+            return [event async for event in stream]
+
+    events = run_virtual(session(), charge=lambda _function, _took_s: DECODE_S)
+    assert [final.text for final in finals(events)] == [final.text for final in finals(opening)]
+    for utterance in utterances(events):
+        interims = data_of(utterance, Kind.INTERIM_TRANSCRIPT)
+        for before, after in pairwise(interims):
+            stable = (before.metadata or {})["stable_words"]
+            assert (before.words or [])[:stable] == (after.words or [])[:stable]
+
+
+@pytest.mark.parametrize(
+    ("speaker", "start_s", "end_s", "text"),
+    [
+        ("Felix", 18.855, 19.255, "Yes"),  # of "Yes, of all orders."
+        ("Felix", 76.052, 76.332, "No"),  # of "No objection."
+        ("Omar", 23.719, 24.315, "Right"),
+        ("Omar", 67.636, 68.479, ""),  # "Mm hmm.", which has no agreed spelling
+        ("Ines", 100.702, 101.269, "Okay"),  # with a full stop or a question mark
+    ],
+)
+@pytest.mark.parametrize("gain", [1.0, 0.1])
+def test_brief_answer_is_not_taken_for_noise(
+    engine: WhisperSTT, meeting: Meeting, speaker: str, start_s: float, end_s: float, text: str, gain: float
+) -> None:
+    lead, answer = cut(meeting, speaker, start_s - 0.2, start_s), cut(meeting, speaker, start_s, end_s)
+    turn = gain * np.concatenate([lead, answer, SILENCE[: SAMPLE_RATE_HZ // 5]])
+    [final] = finals(transcribe(engine, turn.astype(np.int16)))
+    assert final.text.startswith(text)
     assert final.text
 
 
-def tone(frequency_hz: float, duration_s: float) -> Samples:
-    time_s = np.arange(round(duration_s * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
+def word(text: str) -> DecodedWord:
+    return DecodedWord(text, 0.0, 0.3, 0.9, (1,))
+
+
+@pytest.mark.parametrize(
+    ("voiced_windows", "decoded", "dropped"),
+    [
+        (7, Decoded((word(" No."),), is_sure=True), {}),
+        (7, Decoded((word(" No."),), is_sure=False), {}),
+        (0, Decoded((word(" No."),), is_sure=True), {}),
+        (3, Decoded((word(" you"),), is_sure=False), {"not_speech": 1}),
+        (7, Decoded((), is_sure=True), {"no_words": 1}),
+        (0, Decoded((), is_sure=False), {"no_words": 1}),
+    ],
+)
+def test_final_is_dropped_only_if_voice_activity_and_the_model_agree(
+    voiced_windows: int, decoded: Decoded, dropped: dict[str, int]
+) -> None:
+    whisper = WhisperSTT()
+    utterance = Utterance(0, 0, 3_200, voiced_windows, SILENCE[:3_200])
+    assert whisper.accept(utterance, decoded) == (() if dropped else decoded.words)
+    assert whisper.dropped == dropped
+
+
+TIME_S = np.arange(5 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+
+
+def pluck(frequency_hz: float) -> Samples:
+    time_s = TIME_S[: SAMPLE_RATE_HZ // 2]
     return (8000 * np.exp(-3 * time_s) * np.sin(2 * np.pi * frequency_hz * time_s)).astype(np.int16)
+
+
+def chords() -> Samples:
+    root_hz = np.array([220.0, 196.0, 261.6, 174.6])[(2 * TIME_S).astype(int) % 4]
+    chord = sum(np.sin(2 * np.pi * root_hz * ratio * TIME_S) for ratio in (1.0, 1.25, 1.5, 2.0))
+    return np.asarray(3000 * chord).astype(np.int16)
+
+
+def hum(swell_hz: float) -> Samples:
+    """The mains and its harmonics, swelling so many times a second."""
+    harmonics = sum(np.sin(2 * np.pi * 50 * count * TIME_S + count) / count for count in range(1, 12))
+    return np.asarray(3000 * harmonics * (1 + 0.8 * np.sin(2 * np.pi * swell_hz * TIME_S))).astype(np.int16)
 
 
 SOUNDS = {
     "silence": np.zeros(5 * SAMPLE_RATE_HZ, np.int16),
     "white noise": np.random.default_rng(7).normal(0, 3000, 5 * SAMPLE_RATE_HZ).astype(np.int16),
-    "melody": np.concatenate([tone(220 * 2 ** (step / 12), 0.5) for step in (0, 4, 7, 12, 7, 4, 0)]),
+    "melody": np.concatenate([pluck(220 * 2 ** (step / 12)) for step in (0, 4, 7, 12, 7, 4, 0)]),
+    "chords": chords(),
+    "hum": hum(0.0),
+    "swelling hum": hum(4.0),
     "clicks": np.where(np.arange(5 * SAMPLE_RATE_HZ) % 4000 == 0, 30_000, 0).astype(np.int16),
 }
+SILENCE = SOUNDS["silence"][: SAMPLE_RATE_HZ * 6 // 5]
 
 
 @pytest.mark.parametrize("sound", SOUNDS)
-def test_sound_without_speech_gives_no_words(engine: WhisperSTT, sound: str) -> None:
-    events = transcribe(engine, SOUNDS[sound])
-    assert data_of(events, Kind.INTERIM_TRANSCRIPT) + finals(events) == []
+def test_sound_without_speech_is_a_turn_without_words_and_without_a_decode(
+    engine: WhisperSTT, sound: str
+) -> None:
+    before = dict(engine.dropped)
+    assert kinds(transcribe(engine, SOUNDS[sound])) == ["FLUSHED"]
+    assert engine.dropped == before
 
 
 @pytest.mark.parametrize("sound", SOUNDS)
-def test_sound_that_is_taken_for_a_voice_gives_no_words_either(engine: WhisperSTT, sound: str) -> None:
-    words = asyncio.run(engine.run(lambda decoder: decoder.decode_final(SOUNDS[sound])))
-    assert words == ()
+def test_sound_in_a_turn_too_short_to_decide_on_is_decoded_and_its_words_are_dropped(
+    engine: WhisperSTT, sound: str
+) -> None:
+    before = sum(engine.dropped.values())
+    assert kinds(transcribe(engine, SOUNDS[sound][: SAMPLE_RATE_HZ * 4 // 5])) == ["FLUSHED"]
+    assert sum(engine.dropped.values()) == before + 1
+
+
+@pytest.mark.parametrize("sound", SOUNDS)
+def test_sound_that_opens_an_utterance_gives_no_words_either(sound: str) -> None:
+    whisper = WhisperSTT()
+    samples = SOUNDS[sound]
+    decoded = asyncio.run(whisper.run(lambda decoder: decoder.decode_final(samples)))
+    assert whisper.accept(Utterance(0, 0, len(samples), 4, samples), decoded) == ()
+    assert sum(whisper.dropped.values()) == 1
+    asyncio.run(whisper.aclose())
 
 
 def test_recording_of_another_format_is_recognised_at_once(engine: WhisperSTT) -> None:
@@ -238,9 +415,21 @@ def test_decoder_continues_the_words_it_is_given(engine: WhisperSTT, meeting: Me
     said = segment(meeting, "So the alert")
     samples = cut(meeting, said.speaker, said.start_s, said.end_s)
     whole = asyncio.run(engine.run(lambda decoder: decoder.decode_partial(samples)))
-    rest = asyncio.run(engine.run(lambda decoder: decoder.decode_partial(samples, prefix=whole[:3])))
-    assert [word.text for word in whole[:3] + rest] == [word.text for word in whole]
-    assert rest[0].start_s >= whole[1].start_s
+    rest = asyncio.run(engine.run(lambda decoder: decoder.decode_partial(samples, prefix=whole.words[:3])))
+    assert [word.text for word in rest.prefix + rest.words] == [word.text for word in whole.words]
+    assert rest.words[0].start_s >= whole.words[1].start_s
+
+
+def test_rough_times_change_no_word_and_lie_where_something_was_spoken(
+    engine: WhisperSTT, meeting: Meeting
+) -> None:
+    said = segment(meeting, "So the alert")
+    samples = cut(meeting, said.speaker, said.start_s, said.end_s)
+    exact = asyncio.run(engine.run(lambda decoder: decoder.decode_partial(samples)))
+    rough = asyncio.run(engine.run(lambda decoder: decoder.decode_partial(samples, spoken_s=(0.5, 3.0))))
+    assert [word.text for word in rough.words] == [word.text for word in exact.words]
+    assert [rough.words[0].start_s, rough.words[-1].end_s] == [0.5, 3.0]
+    assert all(before.end_s == after.start_s for before, after in pairwise(rough.words))
 
 
 def test_streams_in_parallel_do_not_mix(engine: WhisperSTT, meeting: Meeting) -> None:

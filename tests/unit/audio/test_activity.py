@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from agent.audio.activity import KEEP_MS, WINDOW_MS, VoiceDetector, VoiceLog
-from agent.values import SAMPLES_PER_MS, Block, Voice
+from agent.audio.activity import KEEP_MS, WINDOW_MS, WINDOW_SAMPLES, VoiceDetector, VoiceLog, Window
+from agent.values import SAMPLES_PER_MS, Block
 
 
 class LevelDetector:
@@ -25,7 +25,7 @@ def block(start_ms: int, duration_ms: int, value: int = 1) -> Block:
 
 def test_blocks_of_any_length_become_windows_placed_in_time():
     detector = VoiceDetector(LevelDetector())
-    voices = [voice for start in (1_000, 1_050, 1_100) for voice in detector.measure(block(start, 50))]
+    voices = [voice for start in (1_000, 1_050, 1_100) for voice in detector.detect(block(start, 50))]
     assert [(voice.start_ms, voice.end_ms) for voice in voices] == [
         (1_000, 1_032),
         (1_032, 1_064),
@@ -38,17 +38,29 @@ def test_blocks_of_any_length_become_windows_placed_in_time():
 def test_gap_in_a_track_starts_the_detector_afresh():
     native = LevelDetector()
     detector = VoiceDetector(native)
-    detector.measure(block(1_000, 40))
+    detector.detect(block(1_000, 40))
     before = native.resets
-    voices = detector.measure(block(5_000, 40))
+    rest, first = detector.detect(block(5_000, 40))
     assert native.resets == before + 1
-    assert voices[0].start_ms == 5_000
+    assert (rest.start_ms, first.start_ms) == (1_032, 5_000)
+
+
+def test_what_does_not_fill_a_window_is_not_lost_at_the_end():
+    detector = VoiceDetector(LevelDetector())
+    detector.detect(block(1_000, 40))
+    [rest] = detector.finish("a")
+    assert (rest.start_ms, int(rest.samples.sum())) == (1_032, 8 * SAMPLES_PER_MS)
+    assert detector.finish("a") == []
+
+
+def window(track_id: str, start_ms: int, probability: float) -> Window:
+    return Window(track_id, start_ms, np.zeros(WINDOW_SAMPLES, np.int16), probability)
 
 
 def log_of(identity: str, start_ms: int, end_ms: int, log: VoiceLog | None = None) -> VoiceLog:
     log = log or VoiceLog()
     for at in range(start_ms, end_ms, WINDOW_MS):
-        log.add(identity, Voice("t", at, at + WINDOW_MS, float(WINDOW_MS)))
+        log.add(identity, window("t", at, 1.0))
     return log
 
 
@@ -67,14 +79,14 @@ def test_voices_of_several_people_are_told_apart():
 def test_who_is_heard_by_two_tracks_does_not_speak_twice():
     log = log_of("nora", 0, 3_200)
     for at in range(160, 3_200, WINDOW_MS):
-        log.add("nora", Voice("another track", at, at + WINDOW_MS, WINDOW_MS / 2))
+        log.add("nora", window("another track", at, 0.5))
     assert log.voice_in(1_000, 1_500) == {"nora": pytest.approx(500)}
 
 
 def test_who_could_be_heard_and_was_silent_is_told_from_who_was_not_there():
     log = log_of("nora", 0, 1_600)
     for at in range(0, 1_600, WINDOW_MS):
-        log.add("omar", Voice("u", at, at + WINDOW_MS, 0.0))
+        log.add("omar", window("u", at, 0.0))
     assert log.voice_in(500, 900) == {"nora": pytest.approx(400), "omar": 0.0}
 
 

@@ -7,7 +7,7 @@ from agent.session.usage import NOBODY, UsageMeter
 
 
 def changes(meter: UsageMeter, sent_ms: int) -> dict[str, tuple[int, int]]:
-    return {usage.identity: (usage.speech_ms, usage.stt_ms) for usage in meter.changes(sent_ms)}
+    return {usage.identity: (usage.speech_ms, usage.stt_ms) for usage in meter.changes(sent_ms, {})}
 
 
 def test_one_who_speaks_alone_has_used_their_own_speech_and_nobody_the_silence():

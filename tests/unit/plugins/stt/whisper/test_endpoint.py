@@ -50,7 +50,9 @@ def test_utterance_has_pre_roll_and_ends_after_half_a_second_of_silence() -> Non
     [opened, ended] = run((SILENCE, 1.6), (VOICE, 1.6), (SILENCE, 3.2))
     voice_start, voice_end = windows(1.6) * WINDOW_SAMPLES, windows(3.2) * WINDOW_SAMPLES
     assert opened == Opened(voice_start - 3200, voice_start)
-    assert ended == Closed(voice_start - 3200, voice_end + 16 * WINDOW_SAMPLES, voice_start, voice_end)
+    assert ended == Closed(
+        voice_start - 3200, voice_end + 16 * WINDOW_SAMPLES, voice_start, voice_end, windows(1.6)
+    )
 
 
 def test_pause_of_a_third_of_a_second_does_not_end_a_short_utterance() -> None:
@@ -60,6 +62,12 @@ def test_pause_of_a_third_of_a_second_does_not_end_a_short_utterance() -> None:
 def test_voice_that_fades_stays_open_down_to_the_lower_threshold() -> None:
     [ended] = closed(run((VOICE, 0.96), ((0.4, 1.0), 0.96), (SILENCE, 1.0)))
     assert ended.speech_end == (windows(0.96) * 2) * WINDOW_SAMPLES
+
+
+def test_only_windows_of_clear_voice_are_counted() -> None:
+    faint = (0.4, 1.0)
+    [ended] = closed(run((VOICE, 0.32), (faint, 0.64), (SILENCE, 0.32), (VOICE, 0.16), (SILENCE, 1.0)))
+    assert ended.voiced_windows == windows(0.32) + windows(0.16)
 
 
 def test_long_utterance_ends_at_the_first_short_pause() -> None:

@@ -76,6 +76,33 @@ def test_unconfirmed_audio_is_never_trimmed() -> None:
     assert agreement.window_start_s == 0.0
 
 
+def test_times_that_are_found_later_replace_rough_ones() -> None:
+    agreement = LocalAgreement()
+    agreement.update(words("a b c", word_s=0.5), window_s=1.0)
+    agreement.update(words("a b c", word_s=0.5), window_s=1.5)
+    prefix = words("a b", word_s=0.2)
+    agreement.update([], window_s=2.0, prefix=prefix)
+    assert [word.end_s for word in agreement.prefix] == [0.2, 0.4]
+    assert agreement.confirmed_until_s == 0.4
+
+
+def test_decode_of_the_whole_utterance_confirms_like_a_continuation() -> None:
+    agreement = LocalAgreement()
+    agreement.update(words("the alert was two"), window_s=1.0)
+    agreement.update(words("the alert was too"), window_s=1.5)
+    assert agreement.adopt(words("the alert was too high."), utterance_s=2.0)
+    assert texts(agreement.words) == "the alert was too high."
+    assert agreement.stable_words == 4
+
+
+def test_decode_that_contradicts_a_confirmed_word_is_not_taken() -> None:
+    agreement = LocalAgreement()
+    agreement.update(words("the alert was"), window_s=1.0)
+    agreement.update(words("the alert was"), window_s=1.5)
+    assert not agreement.adopt(words("an alert was too high."), utterance_s=2.0)
+    assert texts(agreement.words) == "the alert was"
+
+
 hypotheses = st.lists(
     st.tuples(st.lists(st.sampled_from("abc"), max_size=12).map(" ".join), st.floats(0.1, 28.0)),
     max_size=12,

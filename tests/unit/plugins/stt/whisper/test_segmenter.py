@@ -1,6 +1,7 @@
 """Segmentation: the samples of an utterance are those that were pushed, however they were pushed."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,6 +63,50 @@ def test_open_utterance_can_be_read_while_it_goes_on() -> None:
     assert segmenter.opened is not None
     heard = segmenter.heard(segmenter.opened)
     np.testing.assert_array_equal(heard.samples, speech(1.024))
+
+
+@given(st.integers(1, 60_000), st.integers(0, 40_000))
+def test_what_is_pending_is_what_a_flush_returns(spoken: int, silent: int) -> None:
+    segmenter = Segmenter(is_loud)
+    segmenter.push(np.concatenate([speech(4.0)[:spoken], silence(3.0)[:silent]]))
+    pending, flushed = segmenter.pending(), [part for part in segmenter.flush() if part.voiced_windows]
+    assert [positions(part) for part in flushed] == ([] if pending is None else [positions(pending)])
+    assert segmenter.pending() is None
+
+
+def positions(utterance: Utterance) -> tuple[int, ...]:
+    return (
+        utterance.start,
+        utterance.speech_start,
+        utterance.speech_end,
+        utterance.end,
+        utterance.voiced_windows,
+    )
+
+
+def test_short_turn_without_a_voice_is_returned_whole() -> None:
+    segmenter = Segmenter(is_loud)
+    segmenter.push(speech(2.0))
+    segmenter.flush()
+    soft = speech(0.7) // 10
+    segmenter.push(soft)
+    [utterance] = segmenter.flush()
+    assert positions(utterance) == (32_000, 32_000, 43_200, 43_200, 0)
+    assert not utterance.has_speech
+    np.testing.assert_array_equal(utterance.samples, soft)
+
+
+@pytest.mark.parametrize("duration_s", [0.05, 5.0])
+def test_turn_without_a_voice_is_not_returned_where_it_is_a_click_or_long(duration_s: float) -> None:
+    segmenter = Segmenter(is_loud)
+    segmenter.push(silence(duration_s))
+    assert segmenter.flush() == []
+
+
+def test_turn_whose_speech_was_returned_already_is_not_returned_again() -> None:
+    segmenter = Segmenter(is_loud)
+    assert len(segmenter.push(np.concatenate([speech(0.2), silence(0.6)]))) == 1
+    assert segmenter.flush() == []
 
 
 def test_silence_is_not_kept() -> None:

@@ -1,0 +1,272 @@
+"""What the driver does with engines that work, break, stall and come back, under virtual time."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from math import inf
+
+import pytest
+
+from agent.audio.activity import WINDOW_MS, Window
+from agent.audio.floor import RING_MS
+from agent.audio.front_end import Closed, Opened
+from agent.transcription.engine import Engine, EngineDown, EngineUp, Missed, Told, TurnEnds, TurnWaits
+from agent.transcription.transcriber import Transcriber
+from agent.values import Heard
+from plugins.stt.traits import Traits
+from tests.support.speech_windows import VOICE, in_time, windows_of
+from tests.support.telling_stt import Health, TellingSTT
+from tests.support.virtual_time import run_virtual
+
+PLAIN = Traits(
+    finalizes=True,
+    acknowledges=True,
+    recognizes=False,
+    live_turns=1,
+    burst_rate=inf,
+    has_word_times=True,
+    speculates=False,
+    bills="stream",
+    stall_after_s=5.0,
+)
+
+
+@dataclass
+class Run:
+    """What a transcriber told, each with when."""
+
+    told: list[tuple[float, Told]] = field(default_factory=list)
+    transcriber: Transcriber | None = None
+
+    def of(self, kind: type) -> list:
+        return [told for _, told in self.told if isinstance(told, kind)]
+
+    @property
+    def finals(self) -> list[Heard]:
+        return [heard for heard in self.of(Heard) if heard.is_final and heard.text]
+
+    def words(self, track_id: str) -> list[int]:
+        return [
+            int(word) for heard in self.finals if heard.track_id == track_id for word in heard.text.split()
+        ]
+
+
+def transcribe(
+    windows: Sequence[Window],
+    *engines: tuple[Callable[[], TellingSTT], Traits],
+    at: dict[float, Callable[[], None]] | None = None,
+    then_s: float = 5.0,
+) -> Run:
+    """Let the windows come in real time, then go on for `then_s`, and finish."""
+    run = Run()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        made = [
+            Engine(f"engine-{number}", make(), traits)
+            for number, (make, traits) in enumerate(engines, start=1)
+        ]
+        run.transcriber = transcriber = Transcriber(made)
+        running = asyncio.create_task(transcriber.run(lambda told: run.told.append((loop.time(), told))))
+        for when_s, do in (at or {}).items():
+            loop.call_at(when_s, do)
+        tracks = sorted({window.track_id for window in windows})
+        transcriber.push([Opened(track) for track in tracks], 0)
+        for window in windows:
+            await asyncio.sleep(max(window.end_ms / 1000 - loop.time(), 0))
+            transcriber.push([window], window.end_ms)
+        transcriber.push([Closed(track) for track in tracks], round(loop.time() * 1000))
+        end_s = loop.time() + then_s
+        while loop.time() < end_s:
+            await asyncio.sleep(0.2)
+            transcriber.push([], round(loop.time() * 1000))
+        transcriber.finish()
+        async with asyncio.timeout(30):
+            await running
+        for engine in made:
+            await engine.stt.aclose()
+
+    run_virtual(main())
+    return run
+
+
+def said(windows: Sequence[Window]) -> list[int]:
+    return [int(window.samples[0]) for window in windows if window.probability == VOICE]
+
+
+def assert_all_heard_once(run: Run, windows: Sequence[Window]) -> None:
+    for track_id in {window.track_id for window in windows}:
+        words = run.words(track_id)
+        own = [window for window in windows if window.track_id == track_id]
+        assert set(said(own)) <= set(words), "words were lost"
+        assert not [word for word, count in Counter(words).items() if count > 1], "words came twice"
+
+
+TALK = windows_of("a", [(320, 2_560), (4_000, 6_400), (8_000, 9_600)], 11_008)
+OVERLAPPING = list(
+    in_time(
+        TALK,
+        windows_of("b", [(1_600, 3_200), (5_600, 6_720)], 11_008),
+        windows_of("c", [(2_240, 2_880)], 11_008),
+    )
+)
+
+
+def test_each_final_is_one_persons_and_overlap_costs_no_word():
+    run = transcribe(OVERLAPPING, (TellingSTT, PLAIN))
+    assert_all_heard_once(run, OVERLAPPING)
+    assert {waits.track_id for waits in run.of(TurnWaits)} == {"b", "c"}
+    assert len(run.of(TurnEnds)) == len({heard.turn for heard in run.finals})
+    assert run.of(Missed) == []
+
+
+def test_words_are_placed_where_they_were_spoken_also_in_a_turn_that_waited():
+    run = transcribe(OVERLAPPING, (TellingSTT, PLAIN))
+    for heard in run.finals:
+        assert [(word.start_ms, word.end_ms) for word in heard.words] == [
+            (int(word.text) * WINDOW_MS, (int(word.text) + 1) * WINDOW_MS) for word in heard.words
+        ]
+
+
+@pytest.mark.parametrize("answers_s", [0.0, 0.05, 1.5])
+def test_stream_that_breaks_costs_no_word_and_brings_none_twice(answers_s):
+    for breaks_at_s in (0.3, 2.0, 2.4, 3.0, 5.0):
+        health = Health(answer_s=answers_s, breaks_at_s=breaks_at_s)
+        run = transcribe(OVERLAPPING, (lambda health=health: TellingSTT(health), PLAIN), then_s=10)
+        assert_all_heard_once(run, OVERLAPPING)
+        assert run.transcriber.replayed_turns >= 1
+        assert len(health.streams) == 2
+
+
+def test_engine_that_is_away_is_said_and_what_was_said_meanwhile_comes_when_it_is_back():
+    health = Health(refuses=True)
+    run = transcribe(
+        OVERLAPPING,
+        (lambda: TellingSTT(health), PLAIN),
+        at={15.0: lambda: setattr(health, "refuses", False)},
+        then_s=60,
+    )
+    assert_all_heard_once(run, OVERLAPPING)
+    assert [type(told) for told in run.of(EngineDown) + run.of(EngineUp)] == [EngineDown, EngineUp]
+    assert run.of(EngineDown)[0].reason == "APIConnectionError"
+
+
+def test_engine_that_is_asked_too_much_says_so_and_is_left_alone():
+    health = Health(is_busy=True)
+    run = transcribe(
+        TALK,
+        (lambda: TellingSTT(health), PLAIN),
+        at={9.0: lambda: setattr(health, "is_busy", False)},
+        then_s=30,
+    )
+    assert_all_heard_once(run, TALK)
+    assert run.of(EngineDown)[0].reason == "too_many_requests"
+    assert len(health.streams) <= 5
+
+
+def test_stalled_stream_is_given_up_and_its_turns_are_sent_to_the_next():
+    health = Health(is_stalled=True)
+    run = transcribe(
+        TALK,
+        (lambda: TellingSTT(health), PLAIN),
+        at={9.0: lambda: setattr(health, "is_stalled", False)},
+        then_s=30,
+    )
+    assert_all_heard_once(run, TALK)
+    assert run.transcriber.replayed_turns >= 1
+
+
+def test_what_nobody_could_recognise_for_too_long_is_told_as_missed():
+    health = Health(refuses=True)
+    run = transcribe(TALK, (lambda: TellingSTT(health), PLAIN), then_s=RING_MS / 1000 + 15)
+    missed = run.of(Missed)
+    assert {each.reason for each in missed} == {"engine"}
+    spans = [(each.start_ms, each.end_ms) for each in missed]
+    for window in TALK:
+        if window.probability == VOICE:
+            assert any(start <= window.start_ms < end for start, end in spans)
+
+
+def test_second_engine_takes_over_and_the_first_is_gone_back_to_between_turns():
+    health = Health(refuses=True)
+    spare = Health()
+    run = transcribe(
+        windows_of("a", [(at, at + 1_600) for at in range(0, 60_000, 2_560)], 60_000),
+        (lambda: TellingSTT(health), PLAIN),
+        (lambda: TellingSTT(spare), PLAIN),
+        at={20.0: lambda: setattr(health, "refuses", False)},
+    )
+    assert run.of(EngineDown) == []
+    assert run.transcriber.failovers >= 1
+    assert sum(stream.flushes for stream in spare.streams) > 3
+    assert sum(stream.flushes for stream in health.streams) > 3
+    windows = windows_of("a", [(at, at + 1_600) for at in range(0, 60_000, 2_560)], 60_000)
+    assert_all_heard_once(run, windows)
+
+
+def test_waiting_turns_that_are_over_are_recognised_beside_the_stream():
+    health = Health()
+    run = transcribe(OVERLAPPING, (lambda: TellingSTT(health), replace(PLAIN, recognizes=True)))
+    assert_all_heard_once(run, OVERLAPPING)
+    assert health.recognitions >= 1
+
+
+def test_recognition_that_fails_goes_over_the_stream_in_the_end():
+    class NoRecognitions(TellingSTT):
+        async def _recognize_impl(self, buffer, **options):
+            raise ValueError("not today")
+
+    run = transcribe(OVERLAPPING, (NoRecognitions, replace(PLAIN, recognizes=True)), then_s=60)
+    assert_all_heard_once(run, OVERLAPPING)
+
+
+def test_slow_engine_gets_a_second_stream_for_those_who_wait_and_gives_it_up():
+    health = Health()
+    run = transcribe(OVERLAPPING, (lambda: TellingSTT(health), replace(PLAIN, burst_rate=1.25)), then_s=30)
+    assert_all_heard_once(run, OVERLAPPING)
+    assert len(health.streams) == 2
+    assert run.transcriber.billed_s < 41 + 41 - 10
+
+
+def test_engine_gets_no_more_than_its_rate():
+    health = Health(refuses=True)
+    run = transcribe(
+        windows_of("a", [(0, 9_600)], 10_048),
+        (lambda: TellingSTT(health), replace(PLAIN, burst_rate=2.0)),
+        at={10.0: lambda: setattr(health, "refuses", False)},
+        then_s=40,
+    )
+    [stream] = [stream for stream in health.streams if stream.arrivals_s]
+    assert stream.arrivals_s[-1] - stream.arrivals_s[0] >= (stream.heard_s - 0.4) / 2
+    assert_all_heard_once(run, windows_of("a", [(0, 9_600)], 10_048))
+
+
+def test_turn_on_which_every_stream_breaks_does_not_take_the_others_along():
+    poison = said(TALK)[100]
+    health = Health(breaks_on=lambda sample: sample == poison)
+    run = transcribe(TALK, (lambda: TellingSTT(health), PLAIN), then_s=90)
+    words = set(run.words("a"))
+    missed = [span for each in run.of(Missed) for span in [(each.start_ms, each.end_ms)]]
+    for number in said(TALK):
+        at_ms = number * WINDOW_MS
+        assert number in words or any(start <= at_ms < end for start, end in missed)
+    assert poison not in words
+    assert len(words) > len(said(TALK)) / 2
+
+
+def test_engine_that_tells_no_end_is_followed_by_the_time_of_its_finals():
+    run = transcribe(
+        OVERLAPPING, (lambda: TellingSTT(acknowledges=False), replace(PLAIN, acknowledges=False)), then_s=15
+    )
+    assert_all_heard_once(run, OVERLAPPING)
+
+
+def test_exception_at_each_call_is_said_and_nothing_hangs():
+    class Broken(TellingSTT):
+        def stream(self, **options):
+            raise KeyError("no")
+
+    run = transcribe(TALK, (Broken, PLAIN), then_s=RING_MS / 1000 + 20)
+    assert run.of(EngineDown)[0].reason == "KeyError"
+    assert run.finals == []
