@@ -62,7 +62,7 @@ class Service:
         Raises:
             ServiceError: It does not.
         """
-        self._run(listen_at_s=0.0)
+        await asyncio.to_thread(self._run, listen_at_s=0.0)
         await self._until_it_listens()
 
     def kill(self) -> None:
@@ -70,22 +70,27 @@ class Service:
         while self._processes:
             server.end(self._processes.pop(), SIGKILL, patience_s=STOP_S)
 
-    async def fail(self, kind: str, at_s: float, for_s: float) -> None:
-        """Be out of order in this way for so long, from a moment of the monotonic clock on."""
+    async def fail(self, kind: str, at_s: float, for_s: float) -> float:
+        """Be out of order in this way for so long, from a moment of the monotonic clock on.
+
+        Returns:
+            Until when it certainly was.
+        """
         if kind in KILLED:
             # Its successor begins early, since a process needs seconds until it can listen.
-            self._run(listen_at_s=at_s + for_s)
+            await asyncio.to_thread(self._run, listen_at_s=at_s + for_s)
         await asyncio.sleep(at_s - time.monotonic())
         if kind in WRONG:
             self._processes[0].send_signal(SIGUSR1)
             await asyncio.sleep(for_s)
+            until_s = time.monotonic()
             self._processes[0].send_signal(SIGUSR2)
-        elif kind in KILLED:
-            server.end(self._processes.pop(0), SIGKILL, patience_s=STOP_S)
+            return until_s
+        if kind in KILLED:
+            await asyncio.to_thread(server.end, self._processes.pop(0), SIGKILL, patience_s=STOP_S)
             await asyncio.sleep(for_s)
-            await self._until_it_listens()
-        else:
-            await asyncio.to_thread(self._silence, for_s)
+            return await self._until_it_listens()
+        return await asyncio.to_thread(self._silence, for_s)
 
     def _run(self, *, listen_at_s: float) -> None:
         command = [sys.executable, "-m", "benchmarks.outage.service"]
@@ -93,20 +98,25 @@ class Service:
         with open(self._log, "ab") as output:
             self._processes.append(server.start(command, output=output))
 
-    async def _until_it_listens(self) -> None:
+    async def _until_it_listens(self) -> float:
+        """Wait for it; gives the last moment at which it did not listen."""
+        until_s = time.monotonic()
         try:
             async with asyncio.timeout(START_S):
                 while not await self._listens():
                     if self._processes[0].poll() is not None:
                         raise ServiceError(f"the stand-in has ended: {self._log.read_text()[-500:]}")
+                    until_s = time.monotonic()
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             raise ServiceError(f"the stand-in does not listen within {START_S:g} s") from None
+        return until_s
 
-    def _silence(self, for_s: float) -> None:
+    def _silence(self, for_s: float) -> float:
         assert self._proxy is not None
         with self._proxy.silent():
             time.sleep(for_s)
+            return time.monotonic()
 
     async def _listens(self) -> bool:
         try:

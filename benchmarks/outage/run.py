@@ -87,7 +87,7 @@ async def run(plan: Plan, talk: Talk, started: Started) -> Session:
     loop = asyncio.get_running_loop()
     session = Session(plan, talk)
     transcriber = Transcriber(started.engines)
-    origin_s = loop.time()
+    origin_s = loop.time()  # the monotonic clock, as faults are timed
 
     def now_s() -> float:
         return loop.time() - origin_s
@@ -119,9 +119,8 @@ async def run(plan: Plan, talk: Talk, started: Started) -> Session:
 
 async def _break(session: Session, service: Service, origin_s: float) -> None:
     """Make the outage, and note from when to when it was."""
-    loop, plan = asyncio.get_running_loop(), session.plan
-    if plan.kind == UNDISTURBED:
+    if session.plan.kind == UNDISTURBED:
         return
     session.began_s = BEFORE_S
-    await service.fail(plan.kind, origin_s + BEFORE_S, plan.length_s)
-    session.ended_s = loop.time() - origin_s
+    until_s = await service.fail(session.plan.kind, origin_s + BEFORE_S, session.plan.length_s)
+    session.ended_s = until_s - origin_s

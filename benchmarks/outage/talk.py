@@ -13,6 +13,7 @@ VOICES = 4
 TURN_S = (0.8, 7.0)
 PAUSE_S = (0.3, 2.5)
 OVERLAP_S = (0.3, 2.0)
+SILENCE_S = 1.0  # at the end, so that nobody is cut off
 OVERLAPS = 0.4  # of all turns begin before the last one is over
 # A window's number is its place in the session and its voice's share of what a sample can hold; 0 is silence.
 NUMBERS = 8_000
@@ -46,7 +47,7 @@ class Talk:
 def talk(duration_s: float, seed: int) -> Talk:
     """A conversation of this length; the same for the same seed."""
     assert duration_s <= LONGEST_S
-    turns = _turns(duration_s, random.Random(seed))
+    turns = _turns(duration_s - SILENCE_S, random.Random(seed))
     until_ms = round(duration_s * 1000)
     tracks = [
         [

@@ -24,7 +24,7 @@ from agent.values import Heard, Speaker, Track
 from plugins.stt.traits import Traits
 from tests.support.scripted_source import ScriptedSource, audio, silence
 from tests.support.scripted_stt import Say, ScriptedSTT, speech
-from tests.support.speech_windows import VOICE
+from tests.support.speech_windows import VOICE, in_time, windows_of
 from tests.support.telling_stt import Health, TellingStream, TellingSTT
 from tests.support.virtual_session import run_session
 from tests.unit.transcription.test_transcriber import (
@@ -468,6 +468,47 @@ def test_engine_that_ends_each_stream_by_itself_is_tried_again_with_patience():
     run = transcribe(TALK, (lambda: Brief(health), PLAIN), then_s=RING_MS / 1000 + 30)
     assert_heard_or_missed(run, TALK)
     assert len(health.streams) < 40
+
+
+@pytest.mark.parametrize("recognizes", [False, True])
+def test_last_answer_that_is_slow_has_no_stream_opened_after_stream_meanwhile(recognizes: bool):
+    """A session ends while one lane has nothing left to do, and an answer is due on the side."""
+
+    class Polite(TellingSTT):
+        """Whose streams take a moment to close, so that a loop that opens them takes time."""
+
+        def stream(self, **options: Any) -> TellingStream:
+            stream = PoliteStream(self, options["conn_options"])
+            self.health.streams.append(stream)
+            return stream
+
+    class PoliteStream(TellingStream):
+        has_unflushed = False
+
+        async def _run(self) -> None:
+            await super()._run()
+            await asyncio.sleep(0.01)
+
+        def push_frame(self, frame: Any) -> None:
+            self.has_unflushed = True
+            super().push_frame(frame)
+
+        def flush(self) -> None:
+            if self.has_unflushed:
+                self.has_unflushed = False
+                super().flush()
+
+    health = Health(answer_s=2.0)
+    traits = replace(PLAIN, live_turns=1 if recognizes else 2, recognizes=recognizes)
+    windows = list(
+        in_time(
+            windows_of("a", [(0, 2_240)], 3_200),
+            windows_of("b", [(1_600, 2_560)], 3_200),
+        )
+    )
+    run = transcribe(windows, (lambda: Polite(health), traits), then_s=0)
+    assert_all_heard_once(run, windows)
+    assert len(health.streams) <= 3
 
 
 def test_broken_engine_beside_a_good_one_costs_no_word():
