@@ -30,12 +30,12 @@ from agent.audio.turns import (
 )
 from agent.values import Samples
 
-__all__ = ["RING_MS", "Decision", "Feed", "Floor", "Flush", "Pause", "WholeTurn"]
+__all__ = ["RING_MS", "WITHDRAWN", "Decision", "Feed", "Floor", "Flush", "Pause", "WholeTurn"]
 
 HAND_OVER_MS = 250  # of silence end a turn when somebody waits
 MAX_WAIT_MS = 2_000  # then a holder yields at the first pause
 RING_MS = 75_000  # how long audio without a text is kept: an outage of a minute, noticed and mended
-MAX_REWINDS = 2  # of a turn that lets no other one wait
+WITHDRAWN = "withdrawn"  # the reason of decisions about a turn that was somebody else's voice
 MIN_VOICE_MS = 100.0  # less is the edge of a turn, whose words are there
 LATE_MS = 1_000  # a track that gives nothing for so long is silent; bleed holds it back for up to 600
 
@@ -115,7 +115,7 @@ class _Turn:
         self.is_pausing = False
         self.is_taken = False  # as a whole
         self.may_be_taken = True
-        self.rewinds = 0
+        self.is_demoted = False
         self.is_withdrawn = False
 
     @property
@@ -129,7 +129,6 @@ class _Turn:
 
     def rewind(self) -> None:
         self.lane, self.sent, self.is_taken = None, 0, False
-        self.rewinds += 1
 
     def take(self, count: int) -> Iterator[Feed]:
         """The next windows, those that follow each other in one piece."""
@@ -203,14 +202,6 @@ class Floor:
         """Whether nobody is to hear what an engine makes of a turn."""
         turn = self._turns.get(number)
         return turn is not None and turn.is_withdrawn
-
-    def unsettled(self) -> list[tuple[str, int, int]]:
-        """The speech without a text: track, and from when to when."""
-        return [
-            (turn.track_id, turn.windows[0].start_ms, turn.end_ms)
-            for turn in self._turns.values()
-            if not turn.is_withdrawn and sum(window.voice_ms for window in turn.windows) >= MIN_VOICE_MS
-        ]
 
     def set_lanes(self, lanes: int) -> None:
         """Another engine takes more turns at once, or fewer. Who is being sent on a lane keeps it."""
@@ -293,7 +284,7 @@ class Floor:
         """The text of a turn that was sent is there, or there is none: its audio is not needed any more."""
         if (turn := self._turns.get(number)) is not None:
             self._forget(turn)
-            self._decide("settled", turn)
+            self._decide("settled", turn, WITHDRAWN if turn.is_withdrawn else "")
 
     def settle_until(self, number: int, until_ms: int) -> None:
         """The text of the beginning of a turn is there: only the rest would be sent once more."""
@@ -303,11 +294,23 @@ class Floor:
                 turn.sent -= 1
 
     def rewind(self, lane: int) -> None:
-        """What was sent to a lane and is not settled is lost there: it waits once more."""
+        """What was sent to a lane and is not settled is lost there: it waits once more.
+
+        The first of it may be what broke the stream. It lets the others go first, until an engine is found
+        to work.
+        """
         self._holders.pop(lane, None)
-        for turn in list(self._turns.values()):
-            if turn.lane == lane:
-                self.put_back(turn.number)
+        lost = [turn for turn in self._turns.values() if turn.lane == lane]
+        if lost:
+            self.forgive()
+            lost[0].is_demoted = True
+        for turn in lost:
+            self.put_back(turn.number)
+
+    def forgive(self) -> None:
+        """An engine works: turns go in their order again."""
+        for turn in self._turns.values():
+            turn.is_demoted = False
 
     def put_back(self, number: int, *, may_be_taken: bool = True) -> None:
         """A turn has to be sent once more, in pieces if it may not be taken as a whole again."""
@@ -324,6 +327,14 @@ class Floor:
         """The audio of a turn so far will not be recognised."""
         if (turn := self._turns.get(number)) is not None and turn.windows:
             self._drop(turn, len(turn.windows), reason)
+
+    def give_up(self, reason: str) -> None:
+        """Nothing more will be recognised: drop all speech that has no text, and settle all turns."""
+        for turn in list(self._turns.values()):
+            has_speech = sum(window.voice_ms for window in turn.windows) >= MIN_VOICE_MS
+            if has_speech and not turn.is_withdrawn:
+                self._drop(turn, len(turn.windows), reason)
+            self.settle(turn.number)
 
     def withdraw(self, track_id: str, since_ms: int, reason: str) -> list[int]:
         """What was taken for turns of this track since then is nobody's; gives the numbers of these turns."""
@@ -375,9 +386,9 @@ class Floor:
             self._decide("waits", turn)
 
     def _waiting(self) -> Iterator[_Turn]:
-        """Who waits, the longest first; behind all others who may be what breaks each stream."""
+        """Who waits, the longest first; the turn on which the last stream broke behind all others."""
         waiting = (turn for turn in self._turns.values() if turn.is_waiting)
-        return iter(sorted(waiting, key=lambda turn: (turn.rewinds > MAX_REWINDS, turn.start_ms)))
+        return iter(sorted(waiting, key=lambda turn: (turn.is_demoted, turn.start_ms)))
 
     def _grant(self) -> None:
         for lane in range(self._lanes):

@@ -56,9 +56,9 @@ class Coverage:
                     self._covered_ms[speaker] += voice_in(begin_ms, finish_ms).get(speaker, 0.0)
                     covered_until_ms = finish_ms
 
-    def miss(self, start_ms: int, end_ms: int, identity: str | None, voice_in: VoiceIn) -> None:
-        """Speech that nobody will recognise any more."""
-        self._add(self._heard_ms, identity, voice_in(start_ms, end_ms))
+    def forget(self, turn: int) -> None:
+        """A turn was none: its voice was heard somewhere else."""
+        self._finals.pop(turn, None)
 
     @staticmethod
     def _add(sums: defaultdict[str, float], identity: str | None, voice_ms: Mapping[str, float]) -> None:

@@ -340,8 +340,8 @@ class Session:
 
     def _note_rest(self) -> None:
         """What is known only at the end."""
-        for missed in self._transcriber.unsettled():
-            self._note_missed(missed)
+        if self._ended_by != SUPERSEDED:  # who leads now has heard it, too
+            self._transcriber.give_up()
         self._note_usage()
         self._note(*self._attendance.leave_all(self._now_ms()))
 
@@ -357,8 +357,13 @@ class Session:
                         self._assembler.wait(told.turn, speaker, told.start_ms), self._utc_now()
                     )
             case TurnEnds():
-                identity = self._track_owners.get(told.track_id)
-                self._coverage.end(told.turn, told.start_ms, told.end_ms, identity, self._voice_log.voice_in)
+                if told.is_void:
+                    self._coverage.forget(told.turn)
+                else:
+                    identity = self._track_owners.get(told.track_id)
+                    self._coverage.end(
+                        told.turn, told.start_ms, told.end_ms, identity, self._voice_log.voice_in
+                    )
                 for caption in self._assembler.end(told.turn):
                     self._announcer.caption(caption, self._utc_now())
             case Missed():
@@ -370,7 +375,6 @@ class Session:
 
     def _note_missed(self, missed: Missed) -> None:
         identity = self._track_owners.get(missed.track_id)
-        self._coverage.miss(missed.start_ms, missed.end_ms, identity, self._voice_log.voice_in)
         self._note(
             Gap(
                 start_ms=missed.start_ms,

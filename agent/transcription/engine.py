@@ -83,12 +83,16 @@ class TurnWaits:
 
 @dataclass(frozen=True, slots=True)
 class TurnEnds:
-    """Nothing more will be heard of a turn, which lay there in the session."""
+    """Nothing more will be heard of a turn, which lay there in the session.
+
+    One that `is_void` was somebody else's voice, as was found too late.
+    """
 
     turn: int
     track_id: str
     start_ms: int
     end_ms: int
+    is_void: bool = False
 
 
 @dataclass(frozen=True, slots=True)

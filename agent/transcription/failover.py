@@ -6,7 +6,7 @@ from dataclasses import dataclass
 __all__ = ["Failover"]
 
 FIRST_BACKOFF_S = 0.5
-MAX_BACKOFF_S = 30.0
+MAX_BACKOFF_S = 8.0  # an engine that is back after a minute finds that nothing has been dropped yet
 BUSY_BACKOFF_S = 2.0  # one that has said that it is asked too much
 
 
@@ -15,6 +15,7 @@ class _Health:
     backoff_s: float = 0.0
     retry_s: float = 0.0
     failed_s: float = float("-inf")
+    proved_s: float = float("-inf")
 
 
 class Failover:
@@ -54,6 +55,10 @@ class Failover:
         engine.backoff_s = min(max(engine.backoff_s * 2, least_s), max(MAX_BACKOFF_S, least_s))
         engine.retry_s = now_s + max(engine.backoff_s * (0.5 + self._jitter() / 2), busy_s or 0.0)
 
-    def proved(self, index: int) -> None:
+    def proved(self, index: int, now_s: float) -> None:
         """An engine works: its next failure is its first."""
-        self._engines[index] = _Health(failed_s=self._engines[index].failed_s)
+        self._engines[index] = _Health(failed_s=self._engines[index].failed_s, proved_s=now_s)
+
+    def has_proved(self, index: int, since_s: float) -> bool:
+        """Whether it has worked since then."""
+        return self._engines[index].proved_s > since_s

@@ -88,7 +88,8 @@ class Lane:
         self._fed_turn: int | None = None  # that has audio in the stream and was not flushed
         self._utterance: int | None = None  # the one that was shown and has no final
         self._utterance_turn = 0
-        self._said_s = 0.0
+        self._settled_s = 0.0
+        self._has_spoken = False
         self._opened_s = asyncio.get_running_loop().time()
         self._wake = asyncio.Event()
         self.sent_ms = 0
@@ -101,7 +102,7 @@ class Lane:
     @property
     def has_spoken(self) -> bool:
         """Whether anything has come from the engine."""
-        return self._said_s > 0
+        return self._has_spoken
 
     @property
     def billed_s(self) -> float:
@@ -212,7 +213,7 @@ class Lane:
         if not self._owed:
             return
         first, traits = self._owed[0], self._engine.traits
-        waited_s = asyncio.get_running_loop().time() - max(first.since_s, self._said_s)
+        waited_s = asyncio.get_running_loop().time() - max(first.since_s, self._settled_s)
         if waited_s < traits.stall_after_s:
             return
         is_quiet = not traits.finalizes or first.has_final or first.is_replay
@@ -223,7 +224,7 @@ class Lane:
     async def _hear(self, stream: stt.RecognizeStream) -> None:
         """Take the stream's events until it ends."""
         async for event in stream:
-            self._said_s = asyncio.get_running_loop().time()
+            self._has_spoken = True
             self._owner.prove()
             match event.type:
                 case stt.SpeechEventType.INTERIM_TRANSCRIPT if event.alternatives:
@@ -271,6 +272,7 @@ class Lane:
         owed = self._owed.popleft()
         if self._utterance_turn == owed.turn:
             self._close_utterance()
+        self._settled_s = asyncio.get_running_loop().time()
         self._floor.settle(owed.turn)
         self._owner.told()
 

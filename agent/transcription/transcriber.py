@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import structlog
@@ -13,7 +13,7 @@ from livekit.agents import APIConnectOptions, APIStatusError
 
 from agent.audio.activity import Window
 from agent.audio.bleed import Bleed, Echo
-from agent.audio.floor import Decision, Floor, WholeTurn
+from agent.audio.floor import WITHDRAWN, Decision, Floor, WholeTurn
 from agent.audio.front_end import Closed, Opened, Signal
 from agent.transcription.engine import Engine, EngineDown, EngineUp, Heed, Missed, TurnEnds, TurnWaits
 from agent.transcription.failover import Failover
@@ -31,8 +31,16 @@ LOOK_S = 0.5  # to see whether a lane is wanted
 PARALLEL_RECOGNITIONS = 2
 MAX_RECOGNITIONS = 2  # of one turn; then it goes over a stream
 RECOGNITION_TIMEOUT_S = 30.0
-MAX_REPLAYS = 3  # of a turn on which each stream ends: it may be what breaks them
+MAX_BREAKS = 3  # of streams on one turn: it may be what breaks them
 TOO_MANY_REQUESTS = 429
+
+
+@dataclass(slots=True)
+class _Breaks:
+    """How many streams broke on a turn though the engine worked, and when the last one did."""
+
+    at_s: float
+    count: int = 0
 
 
 class Transcriber:
@@ -56,7 +64,7 @@ class Transcriber:
         self._heed: Heed = _heed_nothing
         self._last_utterance = 0
         self._is_up = True
-        self._replays: dict[int, int] = {}  # by turn
+        self._breaks: dict[int, _Breaks] = {}  # by turn
         self._recognitions: dict[int, int] = {}  # by turn, those that failed
         self._ended_ms = 0  # of audio, that streams took which are over, and recognitions
         self._billed_s = 0.0  # as far as streams are over
@@ -118,9 +126,10 @@ class Transcriber:
         self.told()
         self._wake()
 
-    def unsettled(self) -> list[Missed]:
-        """The speech that has no text yet."""
-        return [Missed(track_id, start, end, "engine") for track_id, start, end in self._floor.unsettled()]
+    def give_up(self) -> None:
+        """Wait for nothing more: what has no text by now is told as missed."""
+        self._floor.give_up("engine")
+        self.told()
 
     async def run(self, heed: Heed) -> None:
         """Recognise until `finish`, and tell what is heard as it comes.
@@ -150,11 +159,11 @@ class Transcriber:
                 case "waits":
                     self._heed(TurnWaits(decision.turn, decision.track_id, decision.start_ms))
                 case "settled":
-                    self._replays.pop(decision.turn, None)
+                    self._breaks.pop(decision.turn, None)
                     self._recognitions.pop(decision.turn, None)
-                    self._heed(_ended(decision))
+                    self._heed(_ended(decision, is_void=decision.reason == WITHDRAWN))
                 case "dropped" if decision.reason == "bleed":
-                    self._heed(_ended(decision))
+                    self._heed(_ended(decision, is_void=True))
                 case "dropped":
                     reason = decision.reason if self._is_up else "engine"
                     self._heed(Missed(decision.track_id, decision.start_ms, decision.end_ms, reason))
@@ -174,10 +183,16 @@ class Transcriber:
             index = self._failover.choose(loop.time())
             if index is None:
                 await self._look_again(number, self._failover.wait_s(loop.time()))
-            elif number >= self._engines[index].lanes or (number and not self._floor.has_holder(number)):
+            elif not self._is_lane_wanted(number, self._engines[index]):
                 await self._look_again(number, LOOK_S)
             else:
                 await self._stream(number, index)
+
+    def _is_lane_wanted(self, number: int, engine: Engine) -> bool:
+        """The first lane is kept open, to find out early whether the engine is there."""
+        if number == 0:
+            return not (self._finishing.is_set() and self._floor.is_sent)
+        return number < engine.lanes and self._floor.has_holder(number)
 
     async def _look_again(self, number: int, after_s: float) -> None:
         self._wakes[number].clear()
@@ -192,7 +207,7 @@ class Transcriber:
         if number == 0:
             self._floor.set_lanes(engine.lanes)
         opened_s = loop.time()
-        lane = Lane(number, engine, self._floor, _Owner(self, number, index), self._replays.__contains__)
+        lane = Lane(number, engine, self._floor, _Owner(self, number, index), self._breaks.__contains__)
         self._lanes[number] = lane
         try:
             await lane.run()
@@ -202,19 +217,22 @@ class Transcriber:
             del self._lanes[number]
             self._ended_ms += lane.sent_ms
             self._billed_s += lane.billed_s
-            self._replay(lane, number)
+            self._replay(lane, number, index)
             self.told()
 
-    def _replay(self, lane: Lane, number: int) -> None:
+    def _replay(self, lane: Lane, number: int, index: int) -> None:
         """What a stream took along is given once more."""
+        now_s = asyncio.get_running_loop().time()
         turns = lane.unanswered
         self._floor.rewind(number)
         self.replayed_turns += len(turns)
         for turn in turns:
-            # An engine that is away says nothing; one that breaks on a turn has said something before.
-            self._replays[turn] = self._replays.get(turn, 0) + lane.has_spoken
-            if self._replays[turn] > MAX_REPLAYS:
-                log.warning("transcriber.turn_given_up", replays=MAX_REPLAYS)
+            breaks = self._breaks.setdefault(turn, _Breaks(now_s))
+            # An engine that is away breaks on everything.
+            breaks.count += lane.has_spoken or self._failover.has_proved(index, breaks.at_s)
+            breaks.at_s = now_s
+            if breaks.count > MAX_BREAKS:
+                log.warning("transcriber.turn_given_up", breaks=breaks.count)
                 self._floor.drop(turn, "engine")
 
     def _fail(self, index: int, opened_s: float, error: BaseException) -> None:
@@ -223,6 +241,8 @@ class Transcriber:
         reason = type(error).__name__ if busy_s is None else "too_many_requests"
         self._failover.failed(index, opened_s, now_s, busy_s=busy_s)
         other = self._failover.choose(now_s)
+        if other == index:
+            return  # a stream beside it has failed, too, and the engine may be back
         log.warning(
             "engine.stream_ended",
             engine=self._engines[index].name,
@@ -238,7 +258,8 @@ class Transcriber:
 
     def prove(self, index: int) -> None:
         """An engine works."""
-        self._failover.proved(index)
+        self._failover.proved(index, asyncio.get_running_loop().time())
+        self._floor.forgive()
         if not self._is_up:
             self._is_up = True
             self._heed(EngineUp(self._engines[index].name))
@@ -303,11 +324,12 @@ class Transcriber:
                 raise
             # An engine may raise whatever its library raises, and cancel requests of its own.
             self._fail(index, opened_s, error)
-            failed = self._recognitions[whole.turn] = self._recognitions.get(whole.turn, 0) + 1
+            failed = self._recognitions.get(whole.turn, 0) + self._failover.has_proved(index, opened_s)
+            self._recognitions[whole.turn] = failed
             self._floor.put_back(whole.turn, may_be_taken=failed < MAX_RECOGNITIONS)
             self.told()
             return
-        self._failover.proved(index)
+        self.prove(index)
         self._ended_ms += stream.length_ms
         if engine.traits.bills != "nothing":
             self._billed_s += stream.length_ms / 1000
@@ -336,8 +358,8 @@ class _Owner:
         return self._transcriber.is_to_end(self._number, self._index, idle_s)
 
 
-def _ended(decision: Decision) -> TurnEnds:
-    return TurnEnds(decision.turn, decision.track_id, decision.start_ms, decision.end_ms)
+def _ended(decision: Decision, *, is_void: bool) -> TurnEnds:
+    return TurnEnds(decision.turn, decision.track_id, decision.start_ms, decision.end_ms, is_void)
 
 
 def _busy_s(error: BaseException) -> float | None:

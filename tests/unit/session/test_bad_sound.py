@@ -42,6 +42,7 @@ from tests.support.virtual_session import Published
 from tests.support.virtual_time import run_virtual
 
 ANSWER_S = 0.2
+CLOSE_S = 0.02
 VOICE_RMS = 200
 
 ONE_LANE = Traits(
@@ -133,6 +134,7 @@ class WindowStream(stt.RecognizeStream):
                     stt.SpeechEvent(stt.SpeechEventType.END_OF_SPEECH, request_id=FLUSHED)
                 )
                 turn, begin_s = [], heard_s
+        await asyncio.sleep(CLOSE_S)
 
 
 class DeafSTT(WindowSTT):

@@ -38,7 +38,7 @@ def test_health_resets_the_back_off():
     failover = Failover(1, lambda: 1.0)
     for now_s in (10.0, 20.0, 30.0):
         failover.failed(0, now_s - 1.0, now_s)
-    failover.proved(0)
+    failover.proved(0, 40.0)
     failover.failed(0, 50.0, 60.0)
     assert failover.wait_s(60.0) == FIRST_BACKOFF_S
 

@@ -84,6 +84,7 @@ def transcribe(
         transcriber.finish()
         async with asyncio.timeout(30):
             await running
+        transcriber.give_up()
         for engine in made:
             await engine.stt.aclose()
 
