@@ -87,6 +87,11 @@ class Transcriber:
         return self._billed_s + sum(lane.billed_s for lane in self._lanes.values())
 
     @property
+    def is_settled(self) -> bool:
+        """Whether all that was said has its text by now, or has none."""
+        return self._floor.is_idle
+
+    @property
     def behind_ms(self) -> int:
         """For how long the oldest speech waits to be sent, or its text is due."""
         owes_s = max((lane.owes_s() for lane in self._lanes.values()), default=0.0)

@@ -103,7 +103,7 @@ async def run(plan: Plan, talk: Talk, started: Started) -> Session:
     transcriber.push([Closed(track_id) for track_id in talk.tracks], round(now_s() * 1000))
     await breaking
     give_up_s = now_s() + PATIENCE_S
-    while transcriber.unsettled() and now_s() < give_up_s:
+    while not transcriber.is_settled and now_s() < give_up_s:
         await asyncio.sleep(POLL_S)
         transcriber.push([], round(now_s() * 1000))
     transcriber.finish()
@@ -114,6 +114,7 @@ async def run(plan: Plan, talk: Talk, started: Started) -> Session:
         await asyncio.wait((running,))
     else:
         running.result()
+    transcriber.give_up()
     return session
 
 
