@@ -3,7 +3,9 @@
 import contextlib
 import os
 import socket
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +24,7 @@ __all__ = ["LOCK_TIMEOUT_MS", "Database"]
 LOCK_TIMEOUT_MS = 5_000  # for another process to end its write, on either database
 POOL_TIMEOUT_S = 5.0
 IDLE_TIMEOUT_MS = 3_000  # in a transaction, whose statements follow each other within milliseconds
+WAL_POLL_S = 0.02
 LEASES_SUFFIX = "-leases"  # of the name of SQLite's file
 LEASES_LOCK_TIMEOUT_MS = 1_000  # a heartbeat that waits longer is worth nothing
 LEASES_TIMEOUT_S = 2  # the least that PostgreSQL's client takes
@@ -220,10 +223,22 @@ class Database:
             cursor.execute("SET timezone = 'UTC'")
         connection.commit()
 
+    def _set_wal(self, cursor: sqlite3.Cursor) -> None:
+        """Change to WAL, for which SQLite does not wait where others change a new file at the same time."""
+        deadline_s = time.monotonic() + self._lock_timeout_ms / 1000
+        while True:
+            try:
+                cursor.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline_s:
+                    raise
+            time.sleep(WAL_POLL_S)
+
     def _prepare_sqlite(self, connection: Any, _record: object) -> None:
         connection.isolation_level = None  # we begin transactions ourselves
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
+        self._set_wal(cursor)
         # A journal is removed when its records are in the database: they must be on the disk by then.
         cursor.execute(f"PRAGMA synchronous = {self._synchronous}")
         cursor.execute("PRAGMA foreign_keys = ON")

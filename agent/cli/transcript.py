@@ -25,6 +25,7 @@ REASONS = {
     "disk_low": "the disk is nearly full",
     "ended": "the session has ended",
     "agent_leaves": "the agent leaves; another one goes on when it comes",
+    "backlog": "the speech engine is behind",
     "engine": "the speech engine is away",
     "limit_duration": "the session has reached its longest duration",
     "limit_idle": "nobody spoke for long",

@@ -5,6 +5,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -174,6 +175,20 @@ class TestBothKinds:
 
 
 class TestSqlite:
+    def test_those_who_open_a_new_file_at_once_wait_for_each_other(self, tmp_path: Path) -> None:
+        together = threading.Barrier(8)
+
+        def write(file: Path) -> None:
+            database = Database(f"sqlite:///{file}")
+            together.wait()
+            with database.write() as connection:
+                connection.execute(text("CREATE TABLE IF NOT EXISTS counter (total INTEGER)"))
+            database.close()
+
+        with ThreadPoolExecutor(8) as threads:
+            for number in range(120):
+                list(threads.map(write, [tmp_path / f"{number}.db"] * 8))
+
     def test_it_writes_ahead_and_syncs_each_commit(self, tmp_path: Path) -> None:
         database = Database(f"sqlite:///{tmp_path}/roomscribe.db")
         with database.read() as connection:
