@@ -201,7 +201,7 @@ async def run_worker(settings: Settings) -> None:
     """
     configure_logs(settings.log.level, settings.log.format)
     _own_the_environment()
-    await asyncio.to_thread(_try_engine, settings)
+    _try_engine(settings)  # here, since livekit's plugins load on the main thread only; nothing waits yet
     await asyncio.to_thread(_try_database, settings)
     worker = await asyncio.to_thread(_name, settings)
     async with Rooms(settings) as rooms:

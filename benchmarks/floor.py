@@ -29,6 +29,7 @@ from agent.ingest.recorded import RecordedSource
 from agent.session.announcer import SessionIdentity
 from agent.session.limits import SessionLimits
 from agent.session.session import Session, SessionReport
+from agent.telemetry.logs import configure_structlog
 from agent.transcription.engine import Engine
 from agent.transcription.transcriber import Transcriber
 from agent.values import SAMPLE_RATE_HZ, Event, Samples, Storage
@@ -126,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--only", metavar="POLICY,…", default=",".join(POLICIES), help=f"of {', '.join(POLICIES)} (all)"
     )
     asked = options.parse_args(arguments)
+    configure_structlog()
     console = Console()
     policies = asked.only.split(",")
     if unknown := set(policies) - set(POLICIES):

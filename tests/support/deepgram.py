@@ -7,8 +7,8 @@ test, or as a process of its own, which is told by HTTP on a second port:
     python -m tests.support.deepgram --port 8080 --control-port 8081
     curl -X PUT localhost:8081/behaviour -d '{"stall": true}'        curl localhost:8081/counts
 
-As the service does it: an interim for each second of audio; a final for what was said when much has gathered
-(not for pauses: endpointing must be off); Finalize gives the final of the rest, marked `from_finalize`, and
+As the service does it: an interim for each second of audio; a final for what was said when much has gathered,
+and at a pause unless endpointing is off; Finalize gives the final of the rest, marked `from_finalize`, and
 nothing where there is next to no rest; CloseStream the same, then Metadata and the close frame 1000; a stream
 that is sent nothing for 10 s is closed with 1011.
 """
@@ -43,6 +43,8 @@ KEY = "a key for tests"
 INTERIM_S = 1.0
 BYTES_A_SAMPLE = 2
 RATE_SLACK_S = 2.0  # what may come at once before the rate counts
+QUIET = 300  # of 32768: what stays below is a pause to the endpointing
+LEAST_PAUSE_S = 0.3  # the service's own endpointing knows speech better, and takes less
 NO_AUDIO = "Deepgram did not receive audio data or a text message within the timeout window."
 GARBAGE = (
     "not JSON",
@@ -313,7 +315,7 @@ class DeepgramServer:
             return _refuse(400, "Bad Request: keyterm is only for Nova-3")
         if "keywords" in query and query.get("model", "").startswith("nova-3"):
             return _refuse(400, "Bad Request: keywords are not for Nova-3")
-        wanted = {"encoding": "linear16", "sample_rate": str(SAMPLE_RATE_HZ), "endpointing": "false"}
+        wanted = {"encoding": "linear16", "sample_rate": str(SAMPLE_RATE_HZ), "channels": "1"}
         if is_stream and any(query.get(name) != value for name, value in wanted.items()):
             return _refuse(400, f"Bad Request: this stand-in knows only {wanted}")
         return None
@@ -335,6 +337,8 @@ class _Stream:
         self._websocket = websocket
         self._id = str(uuid.uuid4())
         self._is_nova_3 = request.query.get("model", "").startswith("nova-3")
+        endpointing = request.query.get("endpointing", "10")
+        self._pause_s = None if endpointing == "false" else max(int(endpointing) / 1000, LEAST_PAUSE_S)
         self._began = self._last_message = time.monotonic()
         self._unsettled = np.empty(0, np.int16)
         self._settled_samples = 0
@@ -404,12 +408,20 @@ class _Stream:
         if rate is not None and self._received_s > RATE_SLACK_S + rate * self.open_s:
             await self._close(WSCloseCode.POLICY_VIOLATION, "audio comes too fast")
             return
-        if len(self._unsettled) >= server.settles_after_s * SAMPLE_RATE_HZ:
+        if self._is_at_endpoint():
+            await self._settle(len(self._unsettled), await self._words(), speech_final=True)
+        elif len(self._unsettled) >= server.settles_after_s * SAMPLE_RATE_HZ:
             await self._settle_some()
         elif len(self._unsettled) - self._interim_samples >= INTERIM_S * SAMPLE_RATE_HZ:
             self._interim_samples = len(self._unsettled)
             if self._request.query.get("interim_results") == "true":
                 await self._answer(len(self._unsettled), await self._words(), is_final=False)
+
+    def _is_at_endpoint(self) -> bool:
+        if self._pause_s is None:
+            return False
+        is_loud = np.abs(self._unsettled.astype(np.int32)) >= QUIET
+        return bool(is_loud.any()) and not is_loud[-round(self._pause_s * SAMPLE_RATE_HZ) :].any()
 
     async def _obey(self, text: str) -> None:
         counts = self._counts
@@ -474,14 +486,29 @@ class _Stream:
         else:
             await self._settle(len(self._unsettled), words)
 
-    async def _settle(self, samples: int, words: Sequence[Spoken], *, from_finalize: bool = False) -> None:
-        await self._answer(samples, words, is_final=True, from_finalize=from_finalize)
+    async def _settle(
+        self,
+        samples: int,
+        words: Sequence[Spoken],
+        *,
+        from_finalize: bool = False,
+        speech_final: bool = False,
+    ) -> None:
+        await self._answer(
+            samples, words, is_final=True, from_finalize=from_finalize, speech_final=speech_final
+        )
         self._settled_samples += samples
         self._unsettled = self._unsettled[samples:]
         self._interim_samples = 0
 
     async def _answer(
-        self, samples: int, words: Sequence[Spoken], *, is_final: bool, from_finalize: bool = False
+        self,
+        samples: int,
+        words: Sequence[Spoken],
+        *,
+        is_final: bool,
+        from_finalize: bool = False,
+        speech_final: bool = False,
     ) -> None:
         results = {
             "type": "Results",
@@ -489,7 +516,7 @@ class _Stream:
             "duration": samples / SAMPLE_RATE_HZ,
             "start": self._settled_samples / SAMPLE_RATE_HZ + self._behaviour.shift_s,
             "is_final": is_final,
-            "speech_final": False,
+            "speech_final": speech_final,
             "channel": {"alternatives": [_alternative(words)]},
             "metadata": {"request_id": self._id, **_MODEL},
             "from_finalize": from_finalize,

@@ -36,6 +36,7 @@ from plugins.stt.deepgram import keyterms as terms_of
 from plugins.stt.deepgram.connection import ClosedError, connected
 from plugins.stt.deepgram.errors import refused
 from plugins.stt.deepgram.flushes import UNANSWERED_AFTER_S, FlushLedger
+from plugins.stt.deepgram.order import FinalsInOrder
 from plugins.stt.deepgram.results import Recording, Results, speech_data
 from plugins.stt.deepgram.sdk import (
     ApiError,
@@ -59,6 +60,7 @@ log = structlog.get_logger(__name__)
 
 GLOBAL_URL = "https://api.deepgram.com"
 KEEP_ALIVE_S = 4.0  # the service closes after 10 s without a message, and advises 3 to 5
+OWED_FOR_S = 1.0  # how much later than its successor a final may come
 
 _Kind = stt.SpeechEventType
 
@@ -295,6 +297,8 @@ class DeepgramStream(stt.RecognizeStream):
         self._sent_samples = 0
         self._billed_s = 0.0
         self._flushes = FlushLedger()
+        self._finals = FinalsInOrder()
+        self._owed_until_s: float | None = None  # by the loop's clock
         self._patience: set[asyncio.TimerHandle] = set()
         self._request_id = ""
         self._ignored = 0
@@ -393,17 +397,22 @@ class DeepgramStream(stt.RecognizeStream):
     async def _receive(self, socket: AsyncV1SocketClient) -> None:
         """Take what the service says until it has said all."""
         while True:
+            owed_s = self._finals.owed_s
             try:
-                message: object = await socket.recv()
+                async with asyncio.timeout_at(self._owed_until_s):
+                    message: object = await socket.recv()
+            except TimeoutError:
+                raise APIConnectionError(f"deepgram left out {owed_s:.1f} s of the audio") from None
             except ClosedError as closed:
-                if self._is_ending and (closed.is_normal or not self._flushes.pending):
+                if self._is_ending and not owed_s and (closed.is_normal or not self._flushes.pending):
                     break
                 raise APIConnectionError(f"deepgram closed the stream: {closed}") from None
             except (ValueError, RecursionError) as error:  # not JSON, or not text
                 self._ignore(type(error).__name__)
                 continue
             # The close frame follows; but Metadata may also come at any time, says the reference.
-            if isinstance(message, ListenV1Metadata) and self._is_ending and not self._flushes.pending:
+            is_over = self._is_ending and not owed_s and not self._flushes.pending
+            if isinstance(message, ListenV1Metadata) and is_over:
                 break
             self._take(message)
         self._acknowledge(self._flushes.end())
@@ -433,6 +442,21 @@ class DeepgramStream(stt.RecognizeStream):
 
     def _hear(self, results: Results) -> None:
         self._request_id = results.metadata.request_id
+        if not results.is_final:
+            self._flushes.hear_interim(results.first_word_s)
+            self._tell(results)
+            return
+        for final in self._finals.hear(results, self._sent_s):
+            self._tell(final)
+            end_s = min(final.end, self._sent_s)
+            is_answer = bool(final.from_finalize)
+            self._acknowledge(self._flushes.hear_final(end_s, from_finalize=is_answer))
+        if not self._finals.owed_s:
+            self._owed_until_s = None
+        elif self._owed_until_s is None:
+            self._owed_until_s = asyncio.get_running_loop().time() + OWED_FOR_S
+
+    def _tell(self, results: Results) -> None:
         data = speech_data(
             results.channel.best,
             language=self._language,
@@ -446,12 +470,6 @@ class DeepgramStream(stt.RecognizeStream):
             self._event_ch.send_nowait(
                 stt.SpeechEvent(type=kind, request_id=self._request_id, alternatives=[data])
             )
-        if results.is_final:
-            end_s = min(results.end, self._sent_s)
-            is_answer = bool(results.from_finalize)
-            self._acknowledge(self._flushes.hear_final(end_s, from_finalize=is_answer))
-        else:
-            self._flushes.hear_interim(results.first_word_s)
 
     def _acknowledge(self, flushes: int) -> None:
         for _ in range(flushes):

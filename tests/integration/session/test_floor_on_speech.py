@@ -35,7 +35,7 @@ CUTS = {
     "right": (22.5, 27.4),
     "objection": (30.0, 34.5),
     "two_in_a_row": (46.0, 55.0),
-    "early_answer": (62.0, 69.0),
+    "early_answer": (62.0, 68.8),
     "two_answers": (75.5, 78.3),
     "promise": (87.5, 92.0),
     "okay": (99.5, 102.0),

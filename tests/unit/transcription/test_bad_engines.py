@@ -26,8 +26,7 @@ from tests.support.scripted_source import ScriptedSource, audio, silence
 from tests.support.scripted_stt import Say, ScriptedSTT, speech
 from tests.support.speech_windows import VOICE, in_time, windows_of
 from tests.support.telling_stt import Health, TellingStream, TellingSTT
-from tests.support.virtual_session import run_session
-from tests.unit.transcription.test_transcriber import (
+from tests.support.transcribing import (
     OVERLAPPING,
     PLAIN,
     TALK,
@@ -36,6 +35,7 @@ from tests.unit.transcription.test_transcriber import (
     said,
     transcribe,
 )
+from tests.support.virtual_session import run_session
 
 FINAL, INTERIM = stt.SpeechEventType.FINAL_TRANSCRIPT, stt.SpeechEventType.INTERIM_TRANSCRIPT
 RECOGNIZING = replace(PLAIN, recognizes=True)
