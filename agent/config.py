@@ -120,7 +120,7 @@ class OpenAI(_Section):
 
 class Stt(_Section):
     engines: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list), Field(min_length=1)]
-    language: Annotated[str, Field(pattern=r"^[a-z]{2}$")]
+    language: Annotated[str, Field(pattern=r"^(multi|[a-z]{2,3}(-[A-Za-z0-9]{2,8})*)$")]
     keyterms: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list)]
     whisper: Whisper
     deepgram: Deepgram

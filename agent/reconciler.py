@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from math import nan
 
 import structlog
 
@@ -221,7 +222,7 @@ class Reconciler:
         self._known.clear()
         ROOMS_PARKED.set(0)
         ROOMS_WITHOUT_AGENT.set(0)
-        COVERAGE.set(1)
+        COVERAGE.set(nan)
 
     # All rooms
 

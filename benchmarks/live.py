@@ -27,11 +27,12 @@ from agent.cli.ending import end_process
 from agent.cli.local_livekit import LocalLiveKit
 from agent.config import Settings, load_settings
 from agent.errors import InputError, RoomscribeError
-from agent.ingest.meeting import Meeting, Segment, load_meeting
+from agent.ingest.meeting import Segment
 from agent.room.dispatch import Rooms
 from agent.room.player import Playback, Player
 from agent.room.viewer import Viewer
-from benchmarks.alignment import METHOD, Word, align_meeting, spoken_segments, within
+from benchmarks.alignment import METHOD
+from benchmarks.cut import Cut, read_cut
 from benchmarks.delays import Delays, Received, measure_delays, own_share, pool_delays
 from benchmarks.distribution import percentile
 from benchmarks.options import meetings, parser
@@ -55,28 +56,10 @@ TARGETS = {"shown_p50": 0.5, "final_p50": 1.2, "own_share_finals_p95": 25.0, "st
 
 
 @dataclass(frozen=True, slots=True)
-class _Cut:
-    """What is played of a meeting. `words` and `truth` count from the beginning of the cut."""
-
-    meeting: Meeting
-    words: Sequence[Word]
-    truth: Sequence[Segment]
-
-    @property
-    def speech_s(self) -> float:
-        """The sum of all segments, those who speak at once counted each."""
-        spans = (
-            min(segment.end_s, self.meeting.duration_s) - max(segment.start_s, 0.0)
-            for segment in self.meeting.segments
-        )
-        return sum(spans)
-
-
-@dataclass(frozen=True, slots=True)
 class _Measured:
     """What one meeting measured. `load` is the machine's load average at its end, over a minute."""
 
-    cut: _Cut
+    cut: Cut
     delays: Delays
     scores: Scores
     partials_share_s: Sequence[float]
@@ -111,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.print(console)
     if asked.start_s == 0 and asked.end_s is None:  # RESULTS.md holds runs without a cut
         write_section(report)
-    return 0
+    return 1 if report.has_missed else 0
 
 
 async def _run(asked: Namespace, console: Console) -> Report:
@@ -121,7 +104,10 @@ async def _run(asked: Namespace, console: Console) -> Report:
     if not asked.full:
         limited_s = asked.start_s + LIMIT_S / len(folders)
         end_s = limited_s if end_s is None else min(end_s, limited_s)
-    cuts = [await asyncio.to_thread(_read, folder, asked.start_s, end_s, console) for folder in folders]
+    cuts = [
+        await asyncio.to_thread(read_cut, folder, console, start_s=asked.start_s, end_s=end_s)
+        for folder in folders
+    ]
     console.print("starting livekit-server and a worker")
     measured = []
     async with (
@@ -147,21 +133,6 @@ async def _run(asked: Namespace, console: Console) -> Report:
         figures=list(_figures(measured)),
         remarks=list(_remarks(measured)),
     )
-
-
-def _read(folder: Path, start_s: float, end_s: float | None, console: Console) -> _Cut:
-    """Load what is to be played, and find out when its words are spoken."""
-    meeting = load_meeting(folder, start_s=start_s, end_s=end_s)
-    if not meeting.segments:
-        raise InputError(f"meeting {folder} has nothing in truth.json to compare with; choose another cut")
-
-    def on_progress(done: int, total: int) -> None:
-        if done % 10 == 0 or done == total:
-            console.print(f"{meeting.name}: word times of {done} of {total} segments")
-
-    stop_s = start_s + meeting.duration_s
-    words = within(align_meeting(folder, start_s, stop_s, on_progress=on_progress), start_s, stop_s)
-    return _Cut(meeting, words, spoken_segments(words))
 
 
 @asynccontextmanager
@@ -196,7 +167,7 @@ class _Stage:
         self._console = console
         self._log: list[Received] = []
 
-    async def play(self, cut: _Cut) -> _Measured:
+    async def play(self, cut: Cut) -> _Measured:
         """Play the cut in real time, wait for its last captions, and end the session."""
         viewer, player = Viewer(), Player(self._url, self._token)
         noting = asyncio.create_task(self._note(viewer), name="benchmark.note")

@@ -46,6 +46,11 @@ class Report:
     figures: Sequence[Figure]
     remarks: Sequence[str] = ()
 
+    @property
+    def has_missed(self) -> bool:
+        """Whether a target was not reached."""
+        return any(figure.held is False for figure in self.figures)
+
     def to_json(self) -> str:
         """The run as a JSON object of the one shape that all benchmarks have."""
         return json.dumps(

@@ -36,10 +36,11 @@ from agent.audio.turns import CUT_PAUSE_MS, HANGOVER_MS, LONG_MS, Began, Over, P
 from agent.cli.ending import end_process
 from agent.config import load_settings
 from agent.errors import InputError, RoomscribeError
-from agent.ingest.meeting import Meeting, Segment, load_meeting
+from agent.ingest.meeting import Segment, load_meeting
 from agent.transcription.stream_map import StreamMap
 from agent.values import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Samples
-from benchmarks.alignment import METHOD, Word, align_meeting, spoken_segments, within
+from benchmarks.alignment import METHOD
+from benchmarks.cut import Cut, read_cut
 from benchmarks.delays import Delays, Received, measure_delays, pool_delays
 from benchmarks.distribution import percentile
 from benchmarks.options import meetings, parser
@@ -149,22 +150,6 @@ class _Measured:
     run: _Run
 
 
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    """What is used of a meeting."""
-
-    folder: Path
-    meeting: Meeting
-    end_s: float | None
-    words: Sequence[Word]
-
-    @property
-    def speech_s(self) -> float:
-        """The sum of all segments, those who speak at once counted each."""
-        duration_s = self.meeting.duration_s
-        return sum(min(segment.end_s, duration_s) - segment.start_s for segment in self.meeting.segments)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it and write down what was measured; exit code 1 where a target was missed."""
     asked = parser("whisper", __doc__.split("\n", maxsplit=1)[0]).parse_args(arguments)
@@ -183,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     report.print(console)
     write_section(report)
-    return 1 if any(figure.held is False for figure in report.figures) else 0
+    return 1 if report.has_missed else 0
 
 
 def plan_turns(samples: Samples, voice_probability: Callable[[Samples], float]) -> list[Step]:
@@ -220,7 +205,7 @@ def _measure(asked: Namespace, console: Console) -> Report:
     started_at = datetime.now(UTC)
     folders = meetings(asked)
     end_s = None if asked.full else LIMIT_S / len(folders)
-    cuts = [_read(folder, end_s, console) for folder in folders]
+    cuts = [read_cut(folder, console, end_s=end_s, sample_rate_hz=SAMPLE_RATE_HZ) for folder in folders]
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as a worker does for its rooms' processes
     measured: dict[str, list[_Measured]] = {name: [] for name in WINDOWS}
     # The windows take turns, so that whatever else the machine does meets both.
@@ -228,7 +213,7 @@ def _measure(asked: Namespace, console: Console) -> Report:
         for name, windows in WINDOWS.items():
             # A process of its own: its memory and its processor time are this engine's.
             with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool_of_one:
-                run = pool_of_one.submit(_transcribe, cut.folder, cut.end_s, windows).result()
+                run = pool_of_one.submit(_transcribe, cut.folder, end_s, windows).result()
             measured[name].append(_evaluate(cut, run))
             console.print(f"{cut.meeting.name}, {name} window: {run.cpu_s:.1f} s of processor time")
     settings = load_settings().stt.whisper
@@ -257,20 +242,6 @@ def _measure(asked: Namespace, console: Console) -> Report:
             "recognised, the others interpolated.",
         ],
     )
-
-
-def _read(folder: Path, end_s: float | None, console: Console) -> _Cut:
-    """Load a meeting, and find out when its words are spoken."""
-    meeting = load_meeting(folder, sample_rate_hz=SAMPLE_RATE_HZ, end_s=end_s)
-    if not meeting.segments:
-        raise InputError(f"meeting {folder} has nothing in truth.json to compare with")
-
-    def on_progress(done: int, total: int) -> None:
-        if done % 10 == 0 or done == total:
-            console.print(f"{meeting.name}: word times of {done} of {total} segments")
-
-    words = align_meeting(folder, 0.0, meeting.duration_s, on_progress=on_progress)
-    return _Cut(folder, meeting, end_s, within(words, 0.0, meeting.duration_s))
 
 
 def _transcribe(folder: Path, end_s: float | None, windows: Windows) -> _Run:
@@ -370,7 +341,7 @@ class _Speaker:
                 )
 
 
-def _evaluate(cut: _Cut, run: _Run) -> _Measured:
+def _evaluate(cut: Cut, run: _Run) -> _Measured:
     finals = [
         Segment(result.speaker, result.text, result.start_ms / 1000, result.end_ms / 1000)
         for result in run.results
@@ -378,7 +349,7 @@ def _evaluate(cut: _Cut, run: _Run) -> _Measured:
     ]
     return _Measured(
         delays=measure_delays(cut.words, [_received(result) for result in run.results], BEGAN_AT),
-        scores=score(spoken_segments(cut.words), finals),
+        scores=score(cut.truth, finals),
         run=run,
     )
 

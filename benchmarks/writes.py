@@ -249,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     report.print(console)
     write_section(report)
-    return 1 if any(figure.held is False for figure in report.figures) else 0
+    return 1 if report.has_missed else 0
 
 
 def _measure(asked: Namespace, console: Console) -> Report:

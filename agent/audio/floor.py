@@ -9,9 +9,9 @@ it back to wait once more.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, takewhile
 from math import ceil, inf
 from typing import Literal
 
@@ -109,7 +109,8 @@ class _Turn:
         self.start_ms = start_ms
         self.end_ms = start_ms
         self.windows: deque[Window] = deque()
-        self.sent = 0  # of the windows
+        self.sent = 0  # of the windows; those that are settled are gone from both
+        self.has_begun = False  # a stream has some of it
         self.lane: int | None = None
         self.is_over = False
         self.is_pausing = False
@@ -128,12 +129,13 @@ class _Turn:
         self.is_pausing = False
 
     def rewind(self) -> None:
-        self.lane, self.sent, self.is_taken = None, 0, False
+        self.lane, self.sent, self.has_begun, self.is_taken = None, 0, False, False
 
     def take(self, count: int) -> Iterator[Feed]:
         """The next windows, those that follow each other in one piece."""
         chosen = list(islice(self.windows, self.sent, self.sent + count))
         self.sent += len(chosen)
+        self.has_begun |= bool(chosen)
         first = 0
         for index in range(1, len(chosen) + 1):
             if index == len(chosen) or chosen[index].start_ms != chosen[index - 1].end_ms:
@@ -207,7 +209,7 @@ class Floor:
         """Another engine takes more turns at once, or fewer. Who is being sent on a lane keeps it."""
         self._lanes = lanes
         for lane, turn in list(self._holders.items()):
-            if lane >= lanes and not turn.sent:
+            if lane >= lanes and not turn.has_begun:
                 del self._holders[lane]
                 self.put_back(turn.number)
         self._grant()
@@ -230,7 +232,8 @@ class Floor:
 
     def push_bleed(self, window: Window) -> None:
         """The next window of an open track holds somebody else's voice: it is taken for silence."""
-        self._count("bleed", [window])
+        if window.track_id in self._detectors:
+            self._count("bleed", [window])
         self._hear(replace(window, probability=0.0))
 
     def _hear(self, window: Window) -> None:
@@ -336,8 +339,12 @@ class Floor:
                 self._drop(turn, len(turn.windows), reason)
             self.settle(turn.number)
 
-    def withdraw(self, track_id: str, since_ms: int, reason: str) -> list[int]:
-        """What was taken for turns of this track since then is nobody's; gives the numbers of these turns."""
+    def withdraw(self, track_id: str, since_ms: int, reason: str) -> None:
+        """What was taken for speech of this track since then is nobody's.
+
+        What was said before in the same turn, and has no text yet, becomes a turn of its own: a stream that
+        has begun with both cannot tell them apart.
+        """
         gone = [
             turn
             for turn in self._turns.values()
@@ -347,15 +354,17 @@ class Floor:
             if self._open.get(track_id) is turn:
                 del self._open[track_id]
                 self._detectors[track_id].abandon()
-            self._count(reason, turn.windows)
+            own = [window for window in turn.windows if window.end_ms <= since_ms]
+            self._count(reason, islice(turn.windows, len(own), None))
             self._decide("dropped", turn, reason)
             turn.is_withdrawn = turn.is_over = True
-            if turn.sent:
+            if turn.has_begun:
                 # A stream has its beginning: it is flushed there, and nobody hears what comes of it.
                 turn.windows = deque(islice(turn.windows, turn.sent))
             else:
                 self._forget(turn)
-        return [turn.number for turn in gone]
+            if own:
+                self._begin_again(track_id, own)
 
     def decisions(self) -> list[Decision]:
         """What was decided since the last call."""
@@ -385,6 +394,23 @@ class Floor:
         if turn.lane is None:
             self._decide("waits", turn)
 
+    def _begin_again(self, track_id: str, windows: Sequence[Window]) -> None:
+        """The part of a withdrawn turn that is its speaker's: over, and sent as a turn of its own."""
+        if sum(window.voice_ms for window in windows) < MIN_VOICE_MS:
+            self._count("too_short", windows)
+            return
+        self._last_number += 1
+        turn = _Turn(self._last_number, track_id, windows[0].start_ms)
+        self._turns[turn.number] = turn
+        for window in windows:
+            turn.add(window)
+        turn.is_over = True
+        self._decide("begins", turn, "withdrawn")
+        self._grant()
+        if turn.lane is None:
+            self._decide("waits", turn)
+        self._decide("over", turn, "bleed")
+
     def _waiting(self) -> Iterator[_Turn]:
         """Who waits, the longest first; the turn on which the last stream broke behind all others."""
         waiting = (turn for turn in self._turns.values() if turn.is_waiting)
@@ -413,9 +439,11 @@ class Floor:
 
     def _drop_old(self, turn: _Turn) -> None:
         """Drop what has waited for too long; what was sent stays, for its text may still come."""
+        if turn.sent:
+            return
         oldest_ms = self._now_ms - RING_MS
-        old = sum(1 for window in islice(turn.windows, turn.sent, None) if window.end_ms < oldest_ms)
-        if old and not turn.sent:
+        old = sum(1 for _ in takewhile(lambda window: window.end_ms < oldest_ms, turn.windows))
+        if old:
             self._drop(turn, old, "backlog")
 
     def _drop(self, turn: _Turn, count: int, reason: str) -> None:

@@ -81,11 +81,6 @@ class TurnDetector:
         """Whether a turn has begun and is not over."""
         return self._is_open
 
-    @property
-    def speech_end_ms(self) -> int:
-        """The end of the last voice in the open turn."""
-        return self._speech_end_ms
-
     def push(self, window: Window, pause_ms: int) -> list[Began | Spoke | Paused | Over]:
         """Take the next window of the track, which may follow a hole.
 

@@ -67,7 +67,7 @@ def state_body(
         recording: `on`, `off` or `failed`; the reason is for people.
         storage: Where what is said now is safe: `database`, `journal`, `database_only` or `nowhere`.
         unheard: By identity, why somebody's microphone cannot be heard.
-        coverage: The share of the audio so far that went to a speech engine, 0 to 1.
+        coverage: Of the speech in all turns that are over, the share that is in finals, 0 to 1.
         lag_ms: How long ago the newest recognised words were spoken.
         languages: The languages that are recognised.
     """

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -76,10 +76,11 @@ class SessionReport:
 
     It ended at `end_ms` of session time. `unkept` finals stayed partials, because nothing could keep them.
     `sent_ms` went to speech engines, and `billed_ms` is what they are paid for; `coverage` is the share of
-    all speech that is in finals. `dropped_ms`, `moved_ms` and `trimmed_ms` are summed over all tracks, and so
-    are `recorded_ms` and `unrecorded_ms`, what the recorder wrote and what it could not. `replayed_turns`
-    were sent more than once, and `failovers` counts the changes to another engine. `dropped_events` were
-    never published, because nothing could be for very long.
+    all speech that is in finals, and `unrecognised_ms` the voice that is nobody's words, by the reason.
+    `dropped_ms`, `moved_ms` and `trimmed_ms` are summed over all tracks, and so are `recorded_ms` and
+    `unrecorded_ms`, what the recorder wrote and what it could not. `replayed_turns` were sent more than once,
+    and `failovers` counts the changes to another engine. `dropped_events` were never published, because
+    nothing could be for very long.
     """
 
     ended_by: str
@@ -90,6 +91,7 @@ class SessionReport:
     sent_ms: int
     billed_ms: int
     coverage: float
+    unrecognised_ms: Mapping[str, int]
     replayed_turns: int
     failovers: int
     dropped_ms: int
@@ -459,7 +461,7 @@ class Session:
             storage=self._store.storage,
             unheard=self._unheard,
             coverage=self._coverage.share,
-            lag_ms=self._lag_ms,
+            lag_ms=max(self._lag_ms, self._transcriber.behind_ms),
             languages=self._languages,
         )
 
@@ -495,6 +497,7 @@ class Session:
             sent_ms=self._transcriber.sent_ms,
             billed_ms=round(self._transcriber.billed_s * 1000),
             coverage=round(self._coverage.share, 3),
+            unrecognised_ms=self._transcriber.dropped_ms,
             replayed_turns=self._transcriber.replayed_turns,
             failovers=self._transcriber.failovers,
             dropped_ms=self._source.dropped_ms,

@@ -1,7 +1,7 @@
 """What a worker counts for Prometheus, beside what livekit-agents does; see `worker.metrics_port`.
 
 Each worker tells of what it did. Of all rooms only that one tells which looks after them, so that the sum
-over all workers is right; the same holds for their coverage.
+over all workers is right. Coverage is a ratio, which the others give as NaN: take the minimum over all.
 """
 
 from prometheus_client import Counter, Gauge

@@ -9,7 +9,7 @@ from livekit.agents import stt
 from agent.config import Stt
 from agent.values import Heard
 from plugins.stt import load_engine
-from plugins.stt.traits import Traits, traits_of
+from plugins.stt.traits import TRAITS, Traits, traits_of
 
 __all__ = [
     "Engine",
@@ -28,11 +28,15 @@ SPARE_BELOW_RATE = 1.5  # a stream that takes audio no faster never catches up w
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A speech engine under the name that the settings give it, and what it can do."""
+    """A speech engine under the name that the settings give it, and what it can do.
+
+    `language` is what its streams are told that is spoken; None leaves it to the engine.
+    """
 
     name: str
     stt: stt.STT[Any]
     traits: Traits
+    language: str | None = None
 
     @property
     def lanes(self) -> int:
@@ -54,7 +58,9 @@ def load_engines(settings: Stt) -> list[Engine]:
     for name in settings.engines:
         engine = load_engine(name, settings)
         engine.prewarm()
-        engines.append(Engine(name, engine, traits_of(name, engine)))
+        # Ours are made for a language; others are told with each stream.
+        language = None if name in TRAITS else settings.language
+        engines.append(Engine(name, engine, traits_of(name, engine), language))
     return engines
 
 

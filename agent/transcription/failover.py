@@ -35,7 +35,7 @@ class Failover:
 
     def choose(self, now_s: float) -> int | None:
         """The engine to use now; None while all of them wait to be tried again."""
-        return next((index for index, each in enumerate(self._engines) if each.retry_s <= now_s), None)
+        return next((index for index in range(len(self._engines)) if self.is_ready(index, now_s)), None)
 
     def wait_s(self, now_s: float) -> float:
         """How long it takes until one may be used."""
@@ -55,9 +55,20 @@ class Failover:
         engine.backoff_s = min(max(engine.backoff_s * 2, least_s), max(MAX_BACKOFF_S, least_s))
         engine.retry_s = now_s + max(engine.backoff_s * (0.5 + self._jitter() / 2), busy_s or 0.0)
 
-    def proved(self, index: int, now_s: float) -> None:
-        """An engine works: its next failure is its first."""
-        self._engines[index] = _Health(failed_s=self._engines[index].failed_s, proved_s=now_s)
+    def proved(self, index: int, opened_s: float, now_s: float) -> None:
+        """A stream that was opened at `opened_s` works.
+
+        The engine's next failure is its first, unless another stream of it has failed since then: it may take
+        no further ones.
+        """
+        engine = self._engines[index]
+        engine.proved_s = now_s
+        if opened_s >= engine.failed_s:
+            engine.backoff_s = engine.retry_s = 0.0
+
+    def is_ready(self, index: int, now_s: float) -> bool:
+        """Whether it is not waiting to be tried again."""
+        return self._engines[index].retry_s <= now_s
 
     def has_proved(self, index: int, since_s: float) -> bool:
         """Whether it has worked since then."""

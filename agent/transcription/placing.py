@@ -35,11 +35,11 @@ def place(data: stt.SpeechData, piece: Piece, stream: StreamMap, utterance: int,
         end_ms = stream.to_session_end(_ms(span[1]), piece.turn)
     else:
         start_ms, end_ms = stream.span_of(piece.turn)
-    stable = (data.metadata or {}).get("stable_words", 0)
+    stable = _number((data.metadata or {}).get("stable_words")) or 0
     return Heard(
         utterance=utterance,
         is_final=is_final,
-        text=data.text,
+        text=data.text if isinstance(data.text, str) else "",
         start_ms=start_ms,
         end_ms=max(start_ms, end_ms),
         language=str(data.language),
@@ -54,12 +54,13 @@ def place(data: stt.SpeechData, piece: Piece, stream: StreamMap, utterance: int,
 def _words(data: stt.SpeechData, turn: int, stream: StreamMap) -> Sequence[Word]:
     words = []
     for word in data.words or ():
-        start_s, end_s = _number(word.start_time), _number(word.end_time)
+        # Some engines give words as plain text, without times.
+        start_s, end_s = (_number(getattr(word, name, None)) for name in ("start_time", "end_time"))
         if start_s is None or end_s is None:
             return ()
         start_ms = stream.to_session(_ms(start_s), turn)
         end_ms = max(start_ms, stream.to_session_end(_ms(end_s), turn))
-        words.append(Word(str(word), start_ms, end_ms, _number(word.confidence) or 0.0))
+        words.append(Word(str(word), start_ms, end_ms, _number(getattr(word, "confidence", None)) or 0.0))
     return words
 
 

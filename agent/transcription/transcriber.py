@@ -5,17 +5,18 @@ import contextlib
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any
 
 import structlog
 from livekit import rtc
-from livekit.agents import APIConnectOptions, APIStatusError
+from livekit.agents import NOT_GIVEN, APIConnectOptions, APIStatusError, stt
 
 from agent.audio.activity import Window
 from agent.audio.bleed import Bleed, Echo
 from agent.audio.floor import WITHDRAWN, Decision, Floor, WholeTurn
 from agent.audio.front_end import Closed, Opened, Signal
-from agent.transcription.engine import Engine, EngineDown, EngineUp, Heed, Missed, TurnEnds, TurnWaits
+from agent.transcription.engine import Engine, EngineDown, EngineUp, Heed, Missed, Told, TurnEnds, TurnWaits
 from agent.transcription.failover import Failover
 from agent.transcription.lane import Lane
 from agent.transcription.placing import place
@@ -30,9 +31,10 @@ SPARE_IDLE_S = 10.0  # then a stream beside the first is closed: it may be paid 
 LOOK_S = 0.5  # to see whether a lane is wanted
 PARALLEL_RECOGNITIONS = 2
 MAX_RECOGNITIONS = 2  # of one turn; then it goes over a stream
-RECOGNITION_TIMEOUT_S = 30.0
+RECOGNITION_TIMEOUT_S = 30.0  # at least: an engine that may take longer over a turn has it in its traits
 MAX_BREAKS = 3  # of streams on one turn: it may be what breaks them
 TOO_MANY_REQUESTS = 429
+MOST_BUSY_S = 60.0  # longer than what is kept for it, no engine is left alone, whatever it asks for
 
 
 @dataclass(slots=True)
@@ -56,6 +58,7 @@ class Transcriber:
     def __init__(self, engines: Sequence[Engine]) -> None:
         self._engines = tuple(engines)
         self._failover = Failover(len(engines), random.random)
+        self._recordings = Failover(len(engines), random.random)  # `recognize()` may be refused alone
         self._floor = Floor(engines[0].lanes)
         self._lanes: dict[int, Lane] = {}
         self._wakes = [asyncio.Event() for _ in range(max(engine.lanes for engine in engines))]
@@ -85,6 +88,11 @@ class Transcriber:
     def billed_s(self) -> float:
         """What the engines are paid for, by their traits."""
         return self._billed_s + sum(lane.billed_s for lane in self._lanes.values())
+
+    @property
+    def dropped_ms(self) -> dict[str, int]:
+        """The voice that no engine's words are for, by the reason."""
+        return {reason: round(dropped_ms) for reason, dropped_ms in self._floor.dropped_ms.items()}
 
     @property
     def is_settled(self) -> bool:
@@ -142,7 +150,7 @@ class Transcriber:
         Raises:
             ExceptionGroup: `heed` raised something.
         """
-        self._heed = heed
+        self._heed = _ours(heed)
         async with asyncio.TaskGroup() as tasks:
             lanes = [
                 tasks.create_task(self._keep_lane(number), name=f"transcriber.lane-{number}")
@@ -161,7 +169,7 @@ class Transcriber:
         for decision in self._floor.decisions():
             log.debug("floor.decided", **asdict(decision))
             match decision.kind:
-                case "waits":
+                case "waits" | "rejoins":
                     self._heed(TurnWaits(decision.turn, decision.track_id, decision.start_ms))
                 case "settled":
                     self._breaks.pop(decision.turn, None)
@@ -186,6 +194,9 @@ class Transcriber:
         loop = asyncio.get_running_loop()
         while not (self._finishing.is_set() and self._floor.is_idle):
             index = self._failover.choose(loop.time())
+            if number > 0 and index is not None:
+                # While a stream beside the first was refused there were fewer.
+                self._floor.set_lanes(self._engines[index].lanes)
             if index is None:
                 await self._look_again(number, self._failover.wait_s(loop.time()))
             elif not self._is_lane_wanted(number, self._engines[index]):
@@ -216,10 +227,15 @@ class Transcriber:
         self._lanes[number] = lane
         try:
             await lane.run()
+        except _ListenerError:
+            raise
         except Exception as error:  # noqa: BLE001  an engine may raise whatever its library raises
-            self._fail(index, opened_s, error)
-        finally:
             del self._lanes[number]
+            self._fail(index, opened_s, error)
+            if number > 0:
+                self._floor.set_lanes(number)  # those who wait do not wait for this one
+        finally:
+            self._lanes.pop(number, None)
             self._ended_ms += lane.sent_ms
             self._billed_s += lane.billed_s
             self._replay(lane, number, index)
@@ -242,12 +258,14 @@ class Transcriber:
 
     def _fail(self, index: int, opened_s: float, error: BaseException) -> None:
         now_s = asyncio.get_running_loop().time()
-        busy_s = _busy_s(error)
-        reason = type(error).__name__ if busy_s is None else "too_many_requests"
+        reason, busy_s = _reason_of(error)
         self._failover.failed(index, opened_s, now_s, busy_s=busy_s)
         other = self._failover.choose(now_s)
         if other == index:
             return  # a stream beside it has failed, too, and the engine may be back
+        if any(lane.engine is self._engines[index] for lane in self._lanes.values()):
+            log.info("engine.stream_refused", engine=self._engines[index].name, reason=reason)
+            return  # another stream of it goes on
         log.warning(
             "engine.stream_ended",
             engine=self._engines[index].name,
@@ -261,10 +279,11 @@ class Transcriber:
             self._is_up = False
             self._heed(EngineDown(reason))
 
-    def prove(self, index: int) -> None:
-        """An engine works."""
-        self._failover.proved(index, asyncio.get_running_loop().time())
-        self._floor.forgive()
+    def prove(self, index: int, opened_s: float, *, has_spoken: bool) -> None:
+        """An engine works: it said something on a stream opened at `opened_s`, or did not refuse one."""
+        if has_spoken:
+            self._failover.proved(index, opened_s, asyncio.get_running_loop().time())
+            self._floor.forgive()
         if not self._is_up:
             self._is_up = True
             self._heed(EngineUp(self._engines[index].name))
@@ -291,6 +310,7 @@ class Transcriber:
     async def _recognize_waiting(self) -> None:
         """Have whole turns recognised beside the streams, a few at a time."""
         running: set[asyncio.Task[None]] = set()
+        waits: asyncio.Task[Any] = asyncio.create_task(self._whole_waits.wait())
         try:
             while True:
                 self._whole_waits.clear()
@@ -298,20 +318,23 @@ class Transcriber:
                     if (whole := self._floor.take_whole()) is None:
                         break
                     running.add(asyncio.create_task(self._recognize(index, whole)))
-                waits = asyncio.create_task(self._whole_waits.wait())
+                if waits.done():
+                    waits = asyncio.create_task(self._whole_waits.wait())
                 await asyncio.wait((*running, waits), return_when=asyncio.FIRST_COMPLETED)
-                waits.cancel()
                 for task in [task for task in running if task.done()]:
                     running.remove(task)
                     task.result()
         finally:
-            for task in running:
+            for task in (*running, waits):
                 task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await asyncio.gather(*running, waits, return_exceptions=True)
 
     def _recognizer(self) -> int | None:
-        index = self._failover.choose(asyncio.get_running_loop().time())
-        return index if index is not None and self._engines[index].traits.recognizes else None
+        now_s = asyncio.get_running_loop().time()
+        index = self._failover.choose(now_s)
+        if index is None or not self._recordings.is_ready(index, now_s):
+            return None
+        return index if self._engines[index].traits.recognizes else None
 
     async def _recognize(self, index: int, whole: WholeTurn) -> None:
         engine = self._engines[index]
@@ -322,27 +345,40 @@ class Transcriber:
         samples = whole.samples
         frame = rtc.AudioFrame(samples.tobytes(), SAMPLE_RATE_HZ, 1, len(samples))
         try:
-            async with asyncio.timeout(RECOGNITION_TIMEOUT_S):
-                event = await engine.stt.recognize(frame, conn_options=APIConnectOptions(max_retry=0))
+            async with asyncio.timeout(max(RECOGNITION_TIMEOUT_S, engine.traits.stall_after_s)):
+                event = await engine.stt.recognize(
+                    frame,
+                    language=engine.language or NOT_GIVEN,
+                    conn_options=APIConnectOptions(max_retry=0),
+                )
+            heard = self._place_whole(event, whole, stream)
         except (Exception, asyncio.CancelledError) as error:
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 raise
             # An engine may raise whatever its library raises, and cancel requests of its own.
-            self._fail(index, opened_s, error)
-            failed = self._recognitions.get(whole.turn, 0) + self._failover.has_proved(index, opened_s)
-            self._recognitions[whole.turn] = failed
+            now_s = asyncio.get_running_loop().time()
+            reason, busy_s = _reason_of(error)
+            self._recordings.failed(index, opened_s, now_s, busy_s=busy_s)
+            log.warning("engine.recognition_failed", engine=engine.name, reason=reason)
+            is_well = any(each.has_proved(index, opened_s) for each in (self._recordings, self._failover))
+            failed = self._recognitions[whole.turn] = self._recognitions.get(whole.turn, 0) + is_well
             self._floor.put_back(whole.turn, may_be_taken=failed < MAX_RECOGNITIONS)
             self.told()
             return
-        self.prove(index)
+        self._recordings.proved(index, opened_s, asyncio.get_running_loop().time())
         self._ended_ms += stream.length_ms
         if engine.traits.bills != "nothing":
             self._billed_s += stream.length_ms / 1000
-        piece = stream.piece_at(0)
-        if event.alternatives and piece is not None and not self._floor.is_withdrawn(whole.turn):
-            self._heed(place(event.alternatives[0], piece, stream, self.new_utterance(), is_final=True))
+        if heard is not None and not self._floor.is_withdrawn(whole.turn):
+            self._heed(heard)
         self._floor.settle(whole.turn)
         self.told()
+
+    def _place_whole(self, event: stt.SpeechEvent, whole: WholeTurn, stream: StreamMap) -> Heard | None:
+        piece = stream.piece_at(0)
+        if not event.alternatives or piece is None:
+            return None
+        return place(event.alternatives[0], piece, stream, self.new_utterance(), is_final=True)
 
 
 class _Owner:
@@ -356,15 +392,34 @@ class _Owner:
         self.told = transcriber.told
         self.new_utterance = transcriber.new_utterance
 
-    def prove(self) -> None:
-        self._transcriber.prove(self._index)
+    def prove(self, opened_s: float, *, has_spoken: bool) -> None:
+        self._transcriber.prove(self._index, opened_s, has_spoken=has_spoken)
 
     def is_to_end(self, idle_s: float) -> bool:
         return self._transcriber.is_to_end(self._number, self._index, idle_s)
 
 
+class _ListenerError(Exception):
+    """Whoever heeds what is told has failed: no engine's fault."""
+
+
+def _ours(heed: Heed) -> Heed:
+    def tell(told: Told) -> None:
+        try:
+            heed(told)
+        except Exception as error:
+            raise _ListenerError(type(told).__name__) from error
+
+    return tell
+
+
 def _ended(decision: Decision, *, is_void: bool) -> TurnEnds:
     return TurnEnds(decision.turn, decision.track_id, decision.start_ms, decision.end_ms, is_void)
+
+
+def _reason_of(error: BaseException) -> tuple[str, float | None]:
+    busy_s = _busy_s(error)
+    return ("too_many_requests" if busy_s is not None else type(error).__name__), busy_s
 
 
 def _busy_s(error: BaseException) -> float | None:
@@ -373,7 +428,7 @@ def _busy_s(error: BaseException) -> float | None:
         return None
     body: Any = error.body
     after = body.get("retry_after") if isinstance(body, dict) else None
-    return float(after) if isinstance(after, int | float) else 0.0
+    return min(float(after), MOST_BUSY_S) if isinstance(after, int | float) and isfinite(after) else 0.0
 
 
 def _heed_nothing(_heard: object) -> None:

@@ -21,8 +21,8 @@ import signal
 import time
 import uuid
 import wave
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from types import TracebackType
@@ -36,7 +36,17 @@ from livekit.agents.types import APIConnectOptions
 from agent.values import SAMPLE_RATE_HZ, Samples
 from plugins.stt.whisper import WhisperSTT
 
-__all__ = ["Behaviour", "Counts", "DeepgramServer", "Recognise", "Spoken", "by_level", "by_whisper", "levels"]
+__all__ = [
+    "Behaviour",
+    "Counts",
+    "DeepgramServer",
+    "Recognise",
+    "Spoken",
+    "by_level",
+    "by_whisper",
+    "levels",
+    "understanding",
+]
 
 HOST = "127.0.0.1"
 KEY = "a key for tests"
@@ -121,6 +131,7 @@ class Counts:
     connections: int = 0
     refused: int = 0
     audio_s: float = 0.0
+    pings: int = 0  # that were answered
     keep_alives: int = 0
     finalizes: int = 0
     close_streams: int = 0
@@ -371,6 +382,7 @@ class _Stream:
                         await self._obey(message.data)
                     case WSMsgType.PING:
                         await self._websocket.pong(message.data)
+                        self._counts.pings += 1
                     case WSMsgType.PONG:
                         pass
                     case _:
@@ -632,6 +644,18 @@ def by_whisper(whisper: WhisperSTT) -> Recognise:
     return recognise
 
 
+@asynccontextmanager
+async def understanding(*, threads: int = 1, **options: Any) -> AsyncIterator[DeepgramServer]:
+    """The stand-in with a local engine of its own; `options` are those of `DeepgramServer`."""
+    whisper = WhisperSTT(threads=threads)
+    try:
+        await asyncio.to_thread(whisper.prewarm)
+        async with DeepgramServer(by_whisper(whisper), **options) as server:
+            yield server
+    finally:
+        await whisper.aclose()
+
+
 def _seconds(value: Any) -> float:
     return float(value)
 
@@ -658,23 +682,19 @@ async def _control(server: DeepgramServer, port: int) -> web.AppRunner:
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
-    whisper = WhisperSTT(threads=arguments.threads)
-    await asyncio.to_thread(whisper.prewarm)
-    ended = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    server = DeepgramServer(
-        by_whisper(whisper),
+    async with understanding(
+        threads=arguments.threads,
         port=arguments.port,
         api_key=arguments.key,
         idle_limit_s=arguments.idle_limit_s,
-    )
-    async with server:
+    ) as server:
+        ended = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
         control = await _control(server, arguments.control_port)
         print(f"listening at {server.url}, told at http://{HOST}:{arguments.control_port}", flush=True)  # noqa: T201
         await ended.wait()
         await control.cleanup()
-    await whisper.aclose()
 
 
 def _main() -> None:

@@ -81,6 +81,10 @@ class Mode(StrEnum):
     LONG = "long"  # every text has 10 000 characters
     REVERSED = "reversed"  # items are completed in pairs, the later one first
     FAIL_ITEMS = "fail_items"  # no item can be transcribed
+    LIMIT_ITEMS = "limit_items"  # the same, since too much was asked for
+
+
+_FAILURES = {Mode.FAIL_ITEMS: "audio_unintelligible", Mode.LIMIT_ITEMS: "rate_limit_exceeded"}
 
 
 @dataclass
@@ -209,6 +213,11 @@ class OpenAISpeech:
             case _:
                 return await self._recognise(samples)
 
+    def expire(self) -> None:
+        """Let every open Realtime session have lasted as long as it may."""
+        for session in self._sessions:
+            session.expire()
+
     async def wait_out(self, mode: Mode) -> None:
         """Do nothing while this is the mode."""
         while self.behaviour.mode is mode:  # noqa: ASYNC110  a test may set it from anywhere
@@ -329,6 +338,11 @@ class _Session:
         self._written_until_s = 0.0
         self._kept_back: list[dict[str, Any]] = []
         self._transcribing: set[asyncio.Task[None]] = set()
+        self._limit = asyncio.timeout(server.behaviour.session_limit_s)
+
+    def expire(self) -> None:
+        """Have lasted as long as it may."""
+        self._limit.reschedule(asyncio.get_running_loop().time())
 
     def cut(self) -> None:
         """End the connection without a word."""
@@ -343,7 +357,7 @@ class _Session:
             expires_at = int(time.time() + self._server.behaviour.session_limit_s)
             session = {"id": "sess_1", "object": "realtime.transcription_session", "type": "transcription"}
             await self._say("session.created", session={**session, "expires_at": expires_at})
-            async with asyncio.timeout(self._server.behaviour.session_limit_s):
+            async with self._limit:
                 await self._listen()
         except TimeoutError:
             await self._complain(None, "session_expired", "Your session hit the maximum duration.")
@@ -453,8 +467,8 @@ class _Session:
 
     async def _transcribe(self, item: str, audio: bytes, written: str) -> None:
         with suppress(ConnectionError):
-            if self._mode is Mode.FAIL_ITEMS:
-                error = {"type": "transcription_error", "code": "audio_unintelligible", "message": "No."}
+            if (code := _FAILURES.get(self._mode)) is not None:
+                error = {"type": "transcription_error", "code": code, "message": "No."}
                 await self._say(FAILED, item_id=item, content_index=0, error=error)
                 return
             text = (await self._server.recognise(_samples(audio))).text

@@ -5,16 +5,22 @@ It stands where a test is about what happens around an engine; what an engine he
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from livekit.agents import APIConnectionError, APIConnectOptions, NotGivenOr, stt
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, TimedString
 from livekit.agents.utils import AudioBuffer
 
+from plugins.stt.traits import FLUSHED
+
+ASKED = inf
+"""Of a step: not by the audio, but when a final is asked for, by a flush or the end of the input."""
+
 
 @dataclass(frozen=True)
 class Say:
-    """Send this event when so much audio has come, or at the end of the input."""
+    """Send this event when so much audio has come, or at the end of the input at the latest."""
 
     at_s: float
     event: stt.SpeechEvent
@@ -51,11 +57,18 @@ def speech(text: str, *, start_s: float, final: bool = False, each_s: float = 0.
 
 
 class ScriptedSTT(stt.STT[Any]):
-    """Each stream follows the next script; further streams follow an empty one."""
+    """Each stream follows the next script; further streams follow an empty one.
 
-    def __init__(self, *scripts: Sequence[Step]) -> None:
+    Args:
+        scripts: Of each stream, its steps in order.
+        can_flush: Whether it gives finals on request, and acknowledges that. One that cannot gets the sum.
+    """
+
+    def __init__(self, *scripts: Sequence[Step], can_flush: bool = True) -> None:
         super().__init__(
-            capabilities=stt.STTCapabilities(streaming=True, interim_results=True, aligned_transcript="word")
+            capabilities=stt.STTCapabilities(
+                streaming=True, interim_results=True, aligned_transcript="word", manual_flush=can_flush
+            )
         )
         self._scripts = list(scripts)
         self.streams: list[ScriptedStream] = []
@@ -87,10 +100,18 @@ class ScriptedStream(stt.RecognizeStream):
         async for item in self._input_ch:
             if isinstance(item, self._FlushSentinel):
                 self.flushes_s.append(round(self.received_s, 3))
+                if self._stt.capabilities.manual_flush:
+                    self._follow(lambda step: self._is_due(step) or step.at_s == ASKED)
+                    self._event_ch.send_nowait(
+                        stt.SpeechEvent(stt.SpeechEventType.END_OF_SPEECH, request_id=FLUSHED)
+                    )
             else:
                 self.received_s += item.duration
-            self._follow(lambda step: step.at_s <= self.received_s + 1e-6)
+                self._follow(self._is_due)
         self._follow(lambda _: True)
+
+    def _is_due(self, step: Step) -> bool:
+        return step.at_s <= self.received_s + 1e-6
 
     def _follow(self, is_due: Callable[[Step], bool]) -> None:
         while self._script and is_due(self._script[0]):

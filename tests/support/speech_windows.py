@@ -1,10 +1,12 @@
-"""Windows of tracks whose voice a test lays down by hand, and laws of what a floor makes of them."""
+"""Windows of tracks whose voice a test lays down by hand, and what a floor makes of them."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from agent.audio.activity import WINDOW_MS, WINDOW_SAMPLES, Window
+from agent.audio.floor import Feed
+from agent.values import SAMPLES_PER_MS
 
 VOICE, SILENCE = 0.9, 0.02
 
@@ -16,12 +18,24 @@ def windows_of(
 
     Each sample tells its window's number, so that what is sent can be told from what was said.
     """
-    windows = []
-    for number, at_ms in enumerate(range(start_ms, until_ms, WINDOW_MS)):
-        has_voice = any(begin_ms <= at_ms < end_ms for begin_ms, end_ms in spoken_ms)
-        samples = np.full(WINDOW_SAMPLES, number % 30_000, np.int16)
-        windows.append(Window(track_id, at_ms, samples, VOICE if has_voice else SILENCE))
-    return windows
+    begins_ms = np.arange(start_ms, until_ms, WINDOW_MS)
+    has_voice = np.zeros(len(begins_ms), np.bool_)
+    for begin_ms, end_ms in spoken_ms:
+        has_voice |= (begin_ms <= begins_ms) & (begins_ms < end_ms)
+    return [
+        Window(
+            track_id,
+            int(at_ms),
+            np.full(WINDOW_SAMPLES, number % 30_000, np.int16),
+            VOICE if has_voice[number] else SILENCE,
+        )
+        for number, at_ms in enumerate(begins_ms)
+    ]
+
+
+def starts_ms(feed: Feed) -> list[int]:
+    """Where the windows begin that a lane was given."""
+    return list(range(feed.start_ms, feed.start_ms + len(feed.samples) // SAMPLES_PER_MS, WINDOW_MS))
 
 
 def in_time(*tracks: Sequence[Window]) -> Iterator[Window]:

@@ -76,6 +76,7 @@ class TellingStream(stt.RecognizeStream):
     def __init__(self, engine: TellingSTT, conn_options: APIConnectOptions) -> None:
         self._engine = engine
         self.heard_s = 0.0
+        self.unflushed_s = 0.0
         self.flushes = 0
         self.arrivals_s: list[float] = []
         super().__init__(stt=engine, conn_options=conn_options)
@@ -92,6 +93,7 @@ class TellingStream(stt.RecognizeStream):
                 continue
             if isinstance(item, self._FlushSentinel):
                 self.flushes += 1
+                self.unflushed_s = 0.0
                 await asyncio.sleep(health.answer_s)
                 if turn:
                     self._send(_event(np.concatenate(turn), begin_s, is_final=True))
@@ -102,6 +104,7 @@ class TellingStream(stt.RecognizeStream):
             samples = np.frombuffer(item.data, np.int16)
             turn.append(samples)
             self.heard_s += len(samples) / SAMPLE_RATE_HZ
+            self.unflushed_s += len(samples) / SAMPLE_RATE_HZ
             self.arrivals_s.append(asyncio.get_running_loop().time())
             if health.breaks_at_s is not None and self.heard_s >= health.breaks_at_s:
                 health.breaks_at_s = None

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 
 from agent.audio.activity import Window
@@ -16,7 +16,7 @@ from tests.support.speech_windows import VOICE, in_time, windows_of
 from tests.support.telling_stt import TellingSTT
 from tests.support.virtual_time import run_virtual
 
-__all__ = ["OVERLAPPING", "PLAIN", "TALK", "Run", "assert_all_heard_once", "said", "transcribe"]
+__all__ = ["OVERLAPPING", "PLAIN", "SUM", "TALK", "Run", "assert_all_heard_once", "said", "transcribe"]
 
 PLAIN = Traits(
     finalizes=True,
@@ -29,6 +29,7 @@ PLAIN = Traits(
     bills="stream",
     stall_after_s=5.0,
 )
+SUM = replace(PLAIN, finalizes=False, acknowledges=False)  # of an engine that gives no final on request
 
 
 @dataclass
@@ -55,9 +56,13 @@ def transcribe(
     windows: Sequence[Window],
     *engines: tuple[Callable[[], TellingSTT], Traits],
     at: dict[float, Callable[[], None]] | None = None,
+    keyterms_at: dict[float, Sequence[str]] | None = None,
     then_s: float = 5.0,
 ) -> Run:
-    """Let the windows come in real time, then go on for `then_s`, and finish."""
+    """Let the windows come in real time, then go on for `then_s`, and finish.
+
+    `at` some seconds something is done, or key terms are set.
+    """
     run = Run()
 
     async def main() -> None:
@@ -70,6 +75,8 @@ def transcribe(
         running = asyncio.create_task(transcriber.run(lambda told: run.told.append((loop.time(), told))))
         for when_s, do in (at or {}).items():
             loop.call_at(when_s, do)
+        for when_s, terms in (keyterms_at or {}).items():
+            loop.call_at(when_s, transcriber.set_keyterms, terms)
         tracks = sorted({window.track_id for window in windows})
         transcriber.push([Opened(track) for track in tracks], 0)
         for window in windows:

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from livekit.agents import stt
-from livekit.local_inference import VAD
 
+from agent.audio.activity import VoiceActivityDetector
 from agent.recording.recorder import Recorder
 from agent.session.announcer import SessionIdentity
 from agent.session.lead import Lead
@@ -17,8 +18,10 @@ from agent.session.source import Source
 from agent.transcription.engine import Engine
 from agent.transcription.transcriber import Transcriber
 from agent.values import Caption, Event
-from plugins.stt.traits import traits_of
+from plugins.stt.traits import Traits
 from tests.support.kept import Kept
+from tests.support.numbered_speech import Loudness
+from tests.support.transcribing import PLAIN
 from tests.support.virtual_time import run_virtual
 
 INFERENCE_S = 0.15  # charged for each decode, so that what is decoded when does not depend on the machine
@@ -47,6 +50,12 @@ class Published:
     def states(self) -> list[dict[str, Any]]:
         return [dict(event.body) for _, event in self.events if event.kind == "state"]
 
+    @property
+    def captions_states(self) -> list[tuple[str, str | None]]:
+        """How the captions were said to be, and why, each change once."""
+        told = [(state["captions"], state["captions_reason"]) for state in self.states]
+        return [key for key, _ in groupby(told)]
+
     def comparable(self) -> list[tuple[float, str, dict[str, Any]]]:
         return [(round(at_s, 6), event.kind, dict(event.body)) for at_s, event in self.events]
 
@@ -55,6 +64,8 @@ def run_session(
     source: Source,
     new_engine: Callable[[], stt.STT[Any]],
     *,
+    traits: Traits = PLAIN,
+    new_detector: Callable[[], VoiceActivityDetector] = Loudness,
     published: Published | None = None,
     end_after_s: float | None = None,
     limits: SessionLimits = SessionLimits(),  # noqa: B008  it is frozen
@@ -62,11 +73,10 @@ def run_session(
     new_recorder: Callable[[Kept], Recorder] | None = None,
     lead: Lead | None = None,
     begin: Callable[[Session], Coroutine[Any, Any, object]] | None = None,
-    name: str = "test",
 ) -> Published:
-    """Run a session to its end. `new_engine` is called inside the event loop; `begin` is run beside it.
+    """Run a session to its end, on the floor unless `traits` say that the engine needs the sum.
 
-    `name` is that of the engine, by which its traits are known.
+    `new_engine` is called inside the event loop; `begin` is run beside the session.
     """
     published = published or Published()
 
@@ -75,14 +85,14 @@ def run_session(
         session = Session(
             source,
             published,
-            Transcriber([Engine("test", engine, traits_of(name, engine))]),
+            Transcriber([Engine("test", engine, traits)]),
             published.kept,
             new_recorder(published.kept) if new_recorder else None,
             identity,
             limits=limits,
             lead=lead,
             languages=["en"],
-            new_detector=VAD,
+            new_detector=new_detector,
             partials_per_s=4.0,
         )
         if end_after_s is not None:

@@ -16,7 +16,7 @@ TICK_S = 1e-9  # asyncio fires timers that little early; on a clock that stood s
 
 T = TypeVar("T")
 Charge = Callable[[Callable[..., Any], float], float]
-"""From the function that ran and the seconds it really took to the seconds it is charged."""
+"""From the function that ran and the processor time it took, in seconds, to the seconds it is charged."""
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
@@ -48,12 +48,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> "asyncio.Future[T]":  # type: ignore[override]
         begin_s = max(self._now_s, self._busy_until_s.get(executor, 0.0))
         done: asyncio.Future[T] = self.create_future()
-        started_s = time.perf_counter()
+        started_s = time.process_time()
         try:
             finish, outcome = done.set_result, func(*args)
         except Exception as error:  # noqa: BLE001  as an executor does, whatever it is
             finish, outcome = done.set_exception, error  # type: ignore[assignment]
-        end_s = begin_s + self._charge(func, time.perf_counter() - started_s)
+        end_s = begin_s + self._charge(func, time.process_time() - started_s)
         self._busy_until_s[executor] = end_s
         self.call_at(end_s, lambda: None if done.cancelled() else finish(outcome))
         return done

@@ -174,7 +174,7 @@ class TestErrors:
             ("ROOMSCRIBE_STT__ENGINES", ",", ["stt.engines", "at least 1 item"]),
             ("ROOMSCRIBE_DISPATCH__ROOMS", ",", ["dispatch.rooms", "at least 1 item"]),
             ("ROOMSCRIBE_WORKER__DRAIN_S", "-1", ["worker.drain_s", "'-1'", "greater than or equal to 0"]),
-            ("ROOMSCRIBE_STT__LANGUAGE", "English", ["stt.language", "'English'", "^[a-z]{2}$"]),
+            ("ROOMSCRIBE_STT__LANGUAGE", "English", ["stt.language", "'English'", "^(multi|"]),
             (
                 "LIVEKIT_URL",
                 "example.org",

@@ -41,5 +41,5 @@ class FinalsInOrder:
         ready: list[Results] = []
         while self._early and self._early[0].start <= self._until_s + HOLE_S:
             ready.append(first := self._early.pop(0))
-            self._until_s = max(self._until_s, first.end)
+            self._until_s = max(self._until_s, min(first.end, sent_s))
         return ready

@@ -73,6 +73,11 @@ class Failed:
     item_id: str
     code: str
 
+    @property
+    def status_code(self) -> int | None:
+        """The HTTP status that says the same; None where it is about what was in the audio."""
+        return _STATUS_CODES.get(self.code)
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:

@@ -197,6 +197,9 @@ class RealtimeStream(stt.RecognizeStream):
                 if not turns.answer(item_id, heard, usage):
                     log.warning("openai.unexpected_answer")
             case protocol.Failed(item_id, code):
+                if (status_code := message.status_code) is not None:
+                    raise status_error(status_code, code)
+                # It could not be understood, and would not be the next time.
                 if turns.answer(item_id, "", None):
                     log.error("openai.turn_failed", code=code)
             case protocol.Refused() if message.is_empty_commit:

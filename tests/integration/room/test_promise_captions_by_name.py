@@ -1,5 +1,7 @@
 """The promise: one stream hears everybody in a real room, and viewers see by name who says what."""
 
+from collections import Counter
+
 import jsonschema
 
 from agent.captions.protocol import schema
@@ -7,11 +9,14 @@ from agent.cli.local_livekit import LocalLiveKit
 from agent.ingest.meeting import Meeting, Segment
 from agent.room.dispatch import Rooms
 from agent.room.player import Player
+from benchmarks.normalise import spoken_words
 from tests.support.gathering import Reader, reading, until
+from tests.support.overlap import overlapping
 from tests.support.worker import RunningWorker
 
 LONG_TURN_S = 2.0
 LAST_FINAL_S = 30.0
+AROUND_S = 3.0  # far more than late audio moves a track by, and little enough to tell when it was said
 
 
 async def test_everybody_is_captioned_by_name_while_they_speak(
@@ -44,6 +49,7 @@ async def test_everybody_is_captioned_by_name_while_they_speak(
     assert shown_while_speaking > len(reader.finals) / 2
     assert_partials_come_before_their_finals(reader)
     assert_long_lone_turns_have_their_speakers_name(reader, whole_meeting)
+    assert_who_speaks_over_somebody_is_captioned_by_name(reader, whole_meeting)
     assert_stock_client_sees_the_same(reader, stock)
     logged = worker.log.read_text(encoding="utf-8")
     assert not [final["text"] for final in reader.finals if final["text"] in logged]
@@ -74,6 +80,25 @@ def assert_long_lone_turns_have_their_speakers_name(reader: Reader, meeting: Mee
             shares[final["speaker"]["name"]] += max(overlap_s, 0.0)
         assert max(shares, key=shares.__getitem__) == turn.speaker, (turn, shares)
         assert shares[turn.speaker] > (turn.end_s - turn.start_s) / 2, (turn, shares)
+
+
+def assert_who_speaks_over_somebody_is_captioned_by_name(reader: Reader, meeting: Meeting) -> None:
+    offset_s = session_offset_s(reader, meeting)
+    turns = [turn for turn in overlapping(meeting.segments) if len(spoken_words(turn.text)) > 1]
+    assert len(turns) == 9
+    for turn in turns:
+        begin_ms = 1000 * (offset_s + turn.start_s - AROUND_S)
+        end_ms = 1000 * (offset_s + turn.end_s + AROUND_S)
+        captioned = [
+            word
+            for final in reader.finals
+            if final["speaker"]["name"] == turn.speaker
+            and final["end_ms"] > begin_ms
+            and final["start_ms"] < end_ms
+            for word in spoken_words(final["text"])
+        ]
+        said = Counter(spoken_words(turn.text))
+        assert (Counter(captioned) & said).total() >= said.total() / 2, (turn, captioned)
 
 
 def session_offset_s(reader: Reader, meeting: Meeting) -> float:

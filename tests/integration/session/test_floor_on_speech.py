@@ -27,6 +27,7 @@ from agent.values import SAMPLE_RATE_HZ, Caption, Samples
 from plugins.stt import load_engine
 from plugins.stt.traits import Traits, traits_of
 from tests.support.meetings import INCIDENT_REVIEW
+from tests.support.overlap import overlapping
 from tests.support.virtual_session import INFERENCE_S, Published
 from tests.support.virtual_time import run_virtual
 
@@ -34,9 +35,11 @@ CUTS = {
     "question": (15.5, 20.0),
     "right": (22.5, 27.4),
     "objection": (30.0, 34.5),
+    "offer": (33.5, 43.4),
     "two_in_a_row": (46.0, 55.0),
     "early_answer": (62.0, 68.8),
     "two_answers": (75.5, 78.3),
+    "risk": (77.3, 90.2),
     "promise": (87.5, 92.0),
     "okay": (99.5, 102.0),
 }
@@ -56,13 +59,8 @@ class Compared:
         """What somebody began to say while somebody else spoke, as far as all of it is in the cut."""
         return [
             segment
-            for segment in self.meeting.segments
-            if segment.start_s >= 0
-            and segment.end_s <= self.meeting.duration_s
-            and any(
-                other.speaker != segment.speaker and other.start_s < segment.start_s < other.end_s
-                for other in self.meeting.segments
-            )
+            for segment in overlapping(self.meeting.segments)
+            if segment.start_s >= 0 and segment.end_s <= self.meeting.duration_s
         ]
 
     @property
@@ -140,6 +138,17 @@ def found(finals: Sequence[Caption], segment: Segment) -> int:
     return (heard & words_of(segment.text)).total()
 
 
+def test_all_that_is_begun_while_another_speaks_is_in_a_cut():
+    meeting = load_meeting(INCIDENT_REVIEW, sample_rate_hz=SAMPLE_RATE_HZ)
+    in_a_cut = [
+        segment
+        for segment in overlapping(meeting.segments)
+        if any(start_s <= segment.start_s and segment.end_s <= end_s for start_s, end_s in CUTS.values())
+    ]
+    assert in_a_cut == overlapping(meeting.segments)
+    assert len(in_a_cut) == 12
+
+
 def test_who_speaks_while_another_speaks_is_heard_by_the_floor_as_by_a_stream_of_their_own(
     compared: Compared,
 ):
@@ -176,7 +185,8 @@ def test_all_speech_is_covered(compared: Compared):
 
 def test_same_recording_gives_the_same_events_at_the_same_times(engine: stt.STT[Any]):
     """Where somebody waits, is shown waiting, and is recognised on the side."""
-    meeting = load_meeting(INCIDENT_REVIEW, sample_rate_hz=SAMPLE_RATE_HZ, start_s=22.5, end_s=27.4)
+    start_s, end_s = CUTS["right"]
+    meeting = load_meeting(INCIDENT_REVIEW, sample_rate_hz=SAMPLE_RATE_HZ, start_s=start_s, end_s=end_s)
     one_lane = replace(traits_of("whisper", engine), live_turns=1)
     first, second = (hear(engine, one_lane, meeting.tracks)[0] for _ in range(2))
     assert any(caption.is_waiting for caption in first.captions)

@@ -1,18 +1,20 @@
 """Whole sessions on real speech and the real engine, faster than real time."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 from livekit.agents import stt
+from livekit.local_inference import VAD
 
 from agent.config import load_settings
 from agent.ingest.meeting import Meeting, load_meeting
 from agent.ingest.recorded import RecordedSource
-from agent.values import SAMPLE_RATE_HZ
+from agent.values import SAMPLE_RATE_HZ, Samples
 from plugins.stt import load_engine
+from plugins.stt.traits import TRAITS
 from tests.support.meetings import INCIDENT_REVIEW
 from tests.support.virtual_session import Published, run_session
 
@@ -24,6 +26,11 @@ def new_engine() -> stt.STT[Any]:
     return engine
 
 
+def run_whisper(tracks: Mapping[str, Samples]) -> Published:
+    """A session with the engine that is the default, as what it is."""
+    return run_session(RecordedSource(tracks), new_engine, traits=TRAITS["whisper"], new_detector=VAD)
+
+
 def meeting(start_s: float, end_s: float) -> Meeting:
     return load_meeting(INCIDENT_REVIEW, sample_rate_hz=SAMPLE_RATE_HZ, start_s=start_s, end_s=end_s)
 
@@ -31,11 +38,11 @@ def meeting(start_s: float, end_s: float) -> Meeting:
 @pytest.fixture(scope="module")
 def published() -> Published:
     """Ines, Nora and Greta follow each other within less than half a second, from 54 to 64 s."""
-    return run_session(RecordedSource(meeting(54, 65).tracks), new_engine)
+    return run_whisper(meeting(54, 65).tracks)
 
 
 def test_same_recording_gives_the_same_events_at_the_same_times(published):
-    again = run_session(RecordedSource(meeting(54, 65).tracks), new_engine)
+    again = run_whisper(meeting(54, 65).tracks)
     assert again.comparable() == published.comparable()
 
 
@@ -88,16 +95,14 @@ def tones(seconds: float) -> np.ndarray:
     ],
 )
 def test_sound_without_speech_gives_nobody_a_word(sound: Callable[[float], np.ndarray]):
-    published = run_session(RecordedSource({"Radio": sound(8)}), new_engine)
+    published = run_whisper({"Radio": sound(8)})
     assert [caption.text for caption in published.finals] == []
 
 
 def test_music_of_one_does_not_take_the_words_of_another():
     tracks = meeting(0.5, 8).tracks
     length = len(tracks["Nora"])
-    published = run_session(
-        RecordedSource({"Nora": tracks["Nora"], "Radio": tones(length / SAMPLE_RATE_HZ)[:length] // 8}),
-        new_engine,
-    )
+    radio = tones(length / SAMPLE_RATE_HZ)[:length] // 8
+    published = run_whisper({"Nora": tracks["Nora"], "Radio": radio})
     assert published.finals
     assert {caption.speaker.name for caption in published.finals} == {"Nora"}

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -39,13 +39,15 @@ from tests.support.deepgram import (
     by_whisper,
     levels,
 )
+from tests.support.gathering import until
 from tests.support.meetings import INCIDENT_REVIEW
 
 Kind = stt.SpeechEventType
 
 FRAME_S = 0.05
 PATIENCE_S = 20.0  # nothing here takes as long, except on a machine that does something else
-HURRIED = APIConnectOptions(max_retry=0, timeout=0.3)
+HURRIED = APIConnectOptions(max_retry=0, timeout=0.3)  # where nothing answers
+BRISK = APIConnectOptions(max_retry=0, timeout=2.0)  # where the service answers first: as long for that, too
 NO_RETRY = APIConnectOptions(max_retry=0, timeout=PATIENCE_S)
 
 
@@ -176,12 +178,6 @@ async def ask(engine: DeepgramSTT, *, is_stream: bool) -> None:
         await talk.end()
 
 
-async def eventually(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not is_so():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-
 class TestTurns:
     async def test_words_arrive_with_their_times_and_every_flush_is_acknowledged_once(
         self, engine: DeepgramSTT, service: DeepgramServer
@@ -255,7 +251,7 @@ class TestTurns:
             async with client(engine) as talk:
                 talk.say(levels(1, 2, 3, 4))  # the last word is not final, and too short to be noticed
                 await talk.until(1)
-                await eventually(lambda: service.counts.finalizes == 1)
+                await until(lambda: service.counts.finalizes == 1, what="its first Finalize")
                 talk.say(levels(5, 6))
                 await talk.end()
             await engine.aclose()
@@ -269,7 +265,7 @@ class TestTurns:
         await service.behave(Behaviour(delay_s=0.2))
         async with client(engine) as talk:
             talk.say(levels(1, 2), levels(3), levels(4))
-            await eventually(lambda: service.counts.connections == 1)
+            await until(lambda: service.counts.connections == 1, what="a connection")
             assert not talk.events
             await talk.end()
 
@@ -300,12 +296,12 @@ class TestTurns:
 
 class TestIdle:
     async def test_stream_that_is_sent_nothing_is_kept_alive(self) -> None:
-        async with DeepgramServer(by_level, idle_limit_s=0.5) as service:
+        async with DeepgramServer(by_level, idle_limit_s=1.5) as service:
             engine = DeepgramSTT(api_key=KEY, base_url=service.url, keep_alive_s=0.1)
             async with client(engine) as talk:
                 talk.say(levels(1))
                 await talk.until(1)
-                await eventually(lambda: service.counts.keep_alives >= 10)
+                await until(lambda: service.counts.keep_alives >= 20, what="that it was idle for longer")
                 talk.say(levels(2))
                 await talk.end()
             await engine.aclose()
@@ -409,7 +405,7 @@ class TestMisbehaviour:
             await talk.until(1)
             await service.behave(Behaviour(stall=True))
             talk.say(levels(2, 3, 4))
-            await eventually(lambda: service.counts.finalizes == 2)
+            await until(lambda: service.counts.finalizes == 2, what="its second Finalize")
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(1.5):
                     await talk.until(2)
@@ -426,7 +422,7 @@ class TestMisbehaviour:
                 await talk.until(1)
                 await service.behave(Behaviour(stall=True))
                 talk.push(levels(3, 4, 5, 6))
-                await eventually(lambda: service.counts.audio_s >= 1.5)
+                await until(lambda: service.counts.audio_s >= 1.5, what="all audio so far")
                 await service.behave(Behaviour())
                 talk.say(levels(7, 8, 9, 10))
                 with pytest.raises(APIConnectionError, match=r"left out 0\.\d s of the audio"):
@@ -439,7 +435,7 @@ class TestMisbehaviour:
     async def test_end_that_the_service_does_not_answer_is_bounded(
         self, engine: DeepgramSTT, service: DeepgramServer, behaviour: Behaviour
     ) -> None:
-        async with client(engine, HURRIED) as talk:
+        async with client(engine, BRISK) as talk:
             talk.say(levels(1))
             await talk.until(1)
             await service.behave(behaviour)
@@ -482,12 +478,11 @@ class TestMisbehaviour:
     async def test_connection_that_is_silently_dead_between_two_turns_is_noticed(
         self, engine: DeepgramSTT, service: DeepgramServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(connection, "HEARTBEAT_S", 0.2)
+        monkeypatch.setattr(connection, "HEARTBEAT_S", 1.0)  # of which a ping may take half
         async with client(engine) as talk:
             talk.say(levels(1))
             await talk.until(1)
-            await asyncio.sleep(0.5)
-            assert service.counts.open_now == 1  # while it lives, it answers pings
+            await until(lambda: service.counts.pings == 2, what="pings, while it lives")
             await service.behave(Behaviour(half_open=True))
             with pytest.raises(APIConnectionError, match="deepgram closed the stream"):
                 await talk.read()
@@ -601,7 +596,7 @@ class TestClosing:
         before = asyncio.all_tasks()
         stream = engine.stream(conn_options=NO_RETRY)
         if is_connected:
-            await eventually(lambda: service.counts.connections == 1)
+            await until(lambda: service.counts.connections == 1, what="a connection")
         await service.behave(behaviour)
         Client(stream).say(levels(1, 2))
         await asyncio.sleep(0)
@@ -609,15 +604,15 @@ class TestClosing:
             await stream.aclose()
             await stream.aclose()
         await service.behave(Behaviour())
-        await eventually(lambda: service.counts.open_now == 0)
-        await eventually(lambda: asyncio.all_tasks() <= before | _of_the_service())
+        await until(lambda: service.counts.open_now == 0, what="no connection")
+        await until(lambda: asyncio.all_tasks() <= before | _of_the_service(), what="no task")
 
     async def test_engine_closes_its_streams(self, engine: DeepgramSTT, service: DeepgramServer) -> None:
         engine.stream(conn_options=NO_RETRY)
-        await eventually(lambda: service.counts.open_now == 1)
+        await until(lambda: service.counts.open_now == 1, what="a connection")
         await engine.aclose()
         await engine.aclose()
-        await eventually(lambda: service.counts.open_now == 0)
+        await until(lambda: service.counts.open_now == 0, what="no connection")
 
     async def test_stream_closed_before_it_began_opens_nothing(
         self, engine: DeepgramSTT, service: DeepgramServer
@@ -793,7 +788,7 @@ class TestRealSpeech:
         process = _started(command, tmp_path / "log")
         engine = DeepgramSTT(api_key=KEY, base_url=f"http://{HOST}:{port}")
         try:
-            await eventually(lambda: b"listening" in (tmp_path / "log").read_bytes())
+            await until(lambda: b"listening" in (tmp_path / "log").read_bytes(), what="that it listens")
             [data] = (await engine.recognize(frame(speech), conn_options=NO_RETRY)).alternatives
             await asyncio.to_thread(_put, f"{control}/behaviour", {"status": 429, "retry_after_s": 3})
             with pytest.raises(APIStatusError) as caught:

@@ -232,6 +232,15 @@ async def test_silence_is_acknowledged_without_a_final() -> None:
     assert spelled(events) == "RARA"
 
 
+async def test_turn_that_failed_for_the_services_own_reasons_is_not_acknowledged() -> None:
+    async with streaming(scripted("Right.")) as (server, _, stream):
+        server.behaviour.mode = Mode.LIMIT_ITEMS
+        push_turn(stream, noise(0.2))
+        with pytest.raises(APIStatusError) as failed:
+            await answer(stream)
+    assert failed.value.status_code == 429
+
+
 async def test_long_text_comes_whole() -> None:
     async with connected(scripted("")) as (server, engine):
         server.behaviour.mode = Mode.LONG
@@ -320,26 +329,25 @@ async def test_session_is_replaced_though_people_never_pause() -> None:
 
 
 async def test_session_that_expires_between_turns_is_replaced() -> None:
-    async with connected(scripted("First.", "Second.")) as (server, engine):
-        server.behaviour.session_limit_s = 0.5
-        async with engine.stream(conn_options=NO_RETRY) as stream:
-            push_turn(stream, noise(0.2))
-            assert finals(await answer(stream)) == ["First."]
-            server.behaviour.session_limit_s = 3600.0
-            await until(lambda: server.counts.connections == 2, what="a second session")
-            push_turn(stream, noise(0.2))
-            assert finals(await answer(stream)) == ["Second."]
+    async with streaming(scripted("First.", "Second.")) as (server, _, stream):
+        push_turn(stream, noise(0.2))
+        assert finals(await answer(stream)) == ["First."]
+        server.expire()
+        await until(lambda: server.counts.connections == 2, what="a second session")
+        push_turn(stream, noise(0.2))
+        assert finals(await answer(stream)) == ["Second."]
 
 
 async def test_session_that_expires_in_a_turn_fails_after_what_was_answered() -> None:
-    async with connected(scripted("First.", "Second.")) as (server, engine):
-        server.behaviour.session_limit_s = 0.5
-        async with engine.stream(conn_options=NO_RETRY) as stream:
-            push_turn(stream, noise(0.2))
-            assert finals(await answer(stream)) == ["First."]
-            push(stream, noise(0.2))
-            with pytest.raises(APIConnectionError, match="expired"):
-                await answer(stream)
+    async with streaming(scripted("First.", "Second.")) as (server, _, stream):
+        push_turn(stream, noise(0.2))
+        assert finals(await answer(stream)) == ["First."]
+        answered_s = server.counts.audio_s
+        push(stream, noise(0.2))
+        await until(lambda: server.counts.audio_s > answered_s, what="some of the second turn")
+        server.expire()
+        with pytest.raises(APIConnectionError, match="expired"):
+            await answer(stream)
 
 
 async def test_service_that_grants_no_time_is_not_asked_again_and_again() -> None:

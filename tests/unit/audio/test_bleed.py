@@ -5,6 +5,7 @@ import io
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import av
 import numpy as np
@@ -17,6 +18,7 @@ from agent.audio.activity import WINDOW_MS, WINDOW_SAMPLES, Window
 from agent.audio.bleed import HOLD_MS, STALL_MS, Bleed, BleedGate, Echo
 from agent.ingest.meeting import load_meeting
 from agent.values import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Samples
+from tests.support.copied_speech import later, levelled, recorded
 from tests.support.meetings import INCIDENT_REVIEW
 
 VOICE_RMS = 200
@@ -24,8 +26,8 @@ VOICE_RMS = 200
 
 @pytest.fixture(scope="module")
 def meeting() -> dict[str, Samples]:
-    """The speakers' tracks at 16 kHz, up to 62 s."""
-    return dict(load_meeting(INCIDENT_REVIEW, sample_rate_hz=SAMPLE_RATE_HZ, end_s=62).tracks)
+    """The speakers' tracks at 16 kHz."""
+    return dict(load_meeting(INCIDENT_REVIEW, sample_rate_hz=SAMPLE_RATE_HZ).tracks)
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +45,6 @@ def cut(samples: Samples, start_s: float, end_s: float) -> Samples:
     return samples[int(start_s * SAMPLE_RATE_HZ) : int(end_s * SAMPLE_RATE_HZ)]
 
 
-def later(samples: NDArray, by_ms: float) -> NDArray:
-    """As long as before, with silence first."""
-    return np.concatenate((np.zeros(round(by_ms * SAMPLES_PER_MS), samples.dtype), samples))[: len(samples)]
-
-
-def levelled(samples: NDArray, level_db: float | NDArray) -> NDArray:
-    return samples * 10 ** (level_db / 20)
-
-
 def in_a_room(samples: NDArray, t60_s: float = 0.4, direct_db: float = 0.0, seed: int = 1) -> NDArray:
     """Reverberation that decays by 60 dB in a time, with the direct sound so much above it."""
     count = int(t60_s * SAMPLE_RATE_HZ)
@@ -63,13 +56,6 @@ def in_a_room(samples: NDArray, t60_s: float = 0.4, direct_db: float = 0.0, seed
     response /= np.linalg.norm(response)
     size = len(samples) + count
     return np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[: len(samples)]
-
-
-def recorded(samples: NDArray, snr_db: float = 30) -> Samples:
-    """With noise, as int16."""
-    rms = np.sqrt(np.mean(np.square(samples.astype(float))))
-    noise = np.random.default_rng(2).standard_normal(len(samples)) * levelled(rms, -snr_db)
-    return np.clip(np.round(samples + noise), -32768, 32767).astype(np.int16)
 
 
 def through_opus(samples: Samples, bit_rate: int) -> Samples:
@@ -97,7 +83,7 @@ def has_voice(samples: NDArray) -> NDArray[np.bool_]:
     return np.sqrt(np.mean(np.square(shaped), axis=1)) > VOICE_RMS
 
 
-def windows_of(
+def as_windows(
     track_id: str, samples: Samples, clean: NDArray | None = None, start_ms: int = 0
 ) -> list[Window]:
     voices = has_voice(samples if clean is None else clean)
@@ -177,7 +163,7 @@ def _by_time(windows: list[Window]) -> Iterator[Window]:
 
 
 def test_lone_voice_passes_at_once(felix):
-    played = play(windows_of("a", felix), windows_of("b", np.zeros_like(felix)))
+    played = play(as_windows("a", felix), as_windows("b", np.zeros_like(felix)))
     assert played.own_share("a") == 1
     assert set(played.held_ms["a"] + played.held_ms["b"]) == {0}
 
@@ -186,8 +172,8 @@ def test_people_who_take_turns_pass_at_once(felix, nora):
     pause = np.zeros(SAMPLE_RATE_HZ, np.int16)
     first, second = cut(felix, 0.2, 2.2), cut(nora, 0, 2)
     played = play(
-        windows_of("a", np.concatenate((first, pause, np.zeros_like(second)))),
-        windows_of("b", np.concatenate((np.zeros_like(first), pause, second)), start_ms=13),
+        as_windows("a", np.concatenate((first, pause, np.zeros_like(second)))),
+        as_windows("b", np.concatenate((np.zeros_like(first), pause, second)), start_ms=13),
     )
     assert set(played.held_ms["a"] + played.held_ms["b"]) == {0}
     assert played.own_share("a") == played.own_share("b") == 1
@@ -197,7 +183,7 @@ def test_people_who_take_turns_pass_at_once(felix, nora):
 @pytest.mark.parametrize("delay_ms", [50.4, 121.3, 250])
 def test_quiet_copy_in_a_room_is_bleed(felix, level_db, delay_ms):
     copy = recorded(levelled(in_a_room(later(felix, delay_ms)), level_db))
-    played = play(windows_of("a", felix), windows_of("b", copy, later(felix, delay_ms), start_ms=7))
+    played = play(as_windows("a", felix), as_windows("b", copy, later(felix, delay_ms), start_ms=7))
     assert played.own_share("b") <= 0.02
     assert played.own_share("a") == 1
     assert played.bleed_of == {"b": {"a"}}
@@ -206,7 +192,7 @@ def test_quiet_copy_in_a_room_is_bleed(felix, level_db, delay_ms):
 @pytest.mark.parametrize("placed_ms", [-200, 200])
 def test_copy_is_bleed_wherever_its_track_was_placed(felix, placed_ms):
     copy = recorded(levelled(in_a_room(later(felix, 120)), -15))
-    played = play(windows_of("a", felix), windows_of("b", copy, later(felix, 120), start_ms=placed_ms))
+    played = play(as_windows("a", felix), as_windows("b", copy, later(felix, 120), start_ms=placed_ms))
     assert played.own_share("b") <= 0.02
     assert played.own_share("a") == 1
 
@@ -216,7 +202,7 @@ def test_gain_control_drift_and_a_codec_do_not_hide_a_copy(felix):
     drifted = np.interp(moments * (1 + 50e-6), moments, later(felix, 180))
     gain_db = 4 * np.sin(2 * np.pi * moments / (3 * SAMPLE_RATE_HZ)) - 16
     copy = through_opus(recorded(levelled(in_a_room(drifted), gain_db)), 24_000)
-    played = play(windows_of("a", through_opus(felix, 32_000), felix), windows_of("b", copy, drifted))
+    played = play(as_windows("a", through_opus(felix, 32_000), felix), as_windows("b", copy, drifted))
     assert played.own_share("b") <= 0.02
     assert played.own_share("a") == 1
 
@@ -225,7 +211,44 @@ def test_gain_control_drift_and_a_codec_do_not_hide_a_copy(felix):
 def test_two_who_say_the_same_at_once_are_two(meeting, shift_ms):
     """ "One percent may be noisy" and "Two percent is fine with me", each by another person."""
     one, two = cut(meeting["Felix"], 50.2, 52.2), cut(meeting["Ines"], 54.3, 56.3)
-    played = play(windows_of("a", one), windows_of("b", two, start_ms=shift_ms))
+    played = play(as_windows("a", one), as_windows("b", two, start_ms=shift_ms))
+    assert played.own_share("a") == played.own_share("b") == 1
+    assert not played.echoes
+
+
+# Who says a word where, in seconds, from its first sound to its last.
+BACKCHANNELS = (
+    ("Felix", 18.86, 19.24),  # "Yes"
+    ("Omar", 23.72, 24.30),  # "Right"
+    ("Nora", 43.49, 44.12),  # "Good"
+    ("Greta", 77.66, 78.20),  # "Fine"
+    ("Ines", 100.71, 101.24),  # "Okay"
+)
+SAME_WORDS = (
+    (("Felix", 50.52, 51.09), ("Ines", 50.79, 51.36)),  # "One percent"
+    (("Felix", 52.86, 53.43), ("Ines", 54.64, 55.32)),  # "Two percent"
+    (("Felix", 52.86, 53.43), ("Nora", 59.53, 60.12)),
+    (("Ines", 54.64, 55.32), ("Nora", 59.53, 60.12)),
+    (("Ines", 54.64, 54.84), ("Nora", 59.53, 59.71)),  # "Two"
+    (("Felix", 19.49, 20.26), ("Ines", 17.69, 18.42)),  # "Of all orders"
+)
+
+
+@pytest.mark.parametrize("pair", [*combinations(BACKCHANNELS, 2), *SAME_WORDS])
+@pytest.mark.parametrize("levels_db", [(0, 0), (-6, 0), (0, -6)])
+@pytest.mark.parametrize("shift_ms", [0, 60, 150])
+def test_one_short_word_of_two_people_at_once_is_two(meeting, pair, levels_db, shift_ms):
+    """ "Yes" and "Right", or the same word twice: in voices of their own, as loud, or one 6 dB louder."""
+    words = []
+    for (speaker, start_s, end_s), level_db in zip(pair, levels_db, strict=True):
+        word = cut(meeting[speaker], start_s, end_s).astype(float)
+        word *= 10 * VOICE_RMS / np.sqrt(np.mean(np.square(word)))
+        words.append(np.pad(levelled(word, level_db), (0, SAMPLE_RATE_HZ // 2)))
+    one, two = words
+    played = play(
+        as_windows("a", recorded(one), one, start_ms=200),
+        as_windows("b", recorded(two), two, start_ms=200 + shift_ms),
+    )
     assert played.own_share("a") == played.own_share("b") == 1
     assert not played.echoes
 
@@ -235,13 +258,13 @@ def test_word_said_at_once_in_another_voice_is_nobodys_copy(meeting, speed):
     """ "Yes", and the same by a smaller or larger mouth."""
     yes = np.pad(cut(meeting["Felix"], 18.8, 19.3), (SAMPLE_RATE_HZ // 5, SAMPLE_RATE_HZ))
     other = np.interp(np.arange(len(yes)) * speed, np.arange(len(yes)), yes)
-    played = play(windows_of("a", yes), windows_of("b", recorded(other), other))
+    played = play(as_windows("a", yes), as_windows("b", recorded(other), other))
     assert played.own_share("a") == played.own_share("b") == 1
 
 
 def test_backchannels_over_another_voice_are_held_shortly_and_stay(meeting):
     felix, omar = cut(meeting["Felix"], 18.5, 25), cut(meeting["Omar"], 18.5, 25)
-    played = play(windows_of("a", felix), windows_of("b", omar))
+    played = play(as_windows("a", felix), as_windows("b", omar))
     assert played.own_share("a") == played.own_share("b") == 1
     assert set(played.held_ms["a"]) == {0}
     assert 0 < max(played.held_ms["b"]) <= HOLD_MS - WINDOW_MS
@@ -252,7 +275,7 @@ def test_own_voice_over_the_bleed_passes(meeting, nora, level_db):
     own = np.zeros(len(nora))
     own[3 * SAMPLE_RATE_HZ : 5 * SAMPLE_RATE_HZ] = cut(meeting["Omar"], 38, 40)
     bleed = levelled(in_a_room(later(nora, 120), direct_db=3), level_db)
-    played = play(windows_of("a", nora), windows_of("b", recorded(bleed + own), later(nora, 120) + own))
+    played = play(as_windows("a", nora), as_windows("b", recorded(bleed + own), later(nora, 120) + own))
     spoken = set(played.spoken("b"))
     own_starts = np.flatnonzero(has_voice(own)) * WINDOW_MS
     assert np.mean([start_ms in spoken for start_ms in own_starts]) >= 0.95
@@ -266,7 +289,7 @@ def test_own_word_and_then_the_loudspeaker_without_a_pause(meeting, nora):
     word[begin:end] = cut(meeting["Felix"], 18.85, 19.3)
     heard[:end] = 0
     bleed = levelled(in_a_room(heard), -20)
-    played = play(windows_of("a", nora), windows_of("b", recorded(bleed + word), heard + word))
+    played = play(as_windows("a", nora), as_windows("b", recorded(bleed + word), heard + word))
     (echo,) = played.echoes
     assert (echo.track_id, echo.of_track_id) == ("b", "a")
     assert echo.lag_ms == pytest.approx(150, abs=5)
@@ -279,7 +302,7 @@ def test_own_word_and_then_the_loudspeaker_without_a_pause(meeting, nora):
 def test_weaker_track_that_was_placed_first_is_withdrawn(felix):
     copy = recorded(levelled(in_a_room(later(felix, 60)), -20))
     played = play(
-        windows_of("a", felix, start_ms=1_000), windows_of("b", copy, later(felix, 60), start_ms=820)
+        as_windows("a", felix, start_ms=1_000), as_windows("b", copy, later(felix, 60), start_ms=820)
     )
     first = played.echoes[0]
     assert (first.track_id, first.of_track_id) == ("b", "a")
@@ -292,13 +315,13 @@ def test_weaker_track_that_was_placed_first_is_withdrawn(felix):
 
 def test_of_two_tracks_as_loud_the_earlier_speaks(felix):
     copy = recorded(levelled(later(felix, 90), 2))
-    played = play(windows_of("a", felix), windows_of("b", copy, later(felix, 90)))
+    played = play(as_windows("a", felix), as_windows("b", copy, later(felix, 90)))
     assert (played.own_share("a"), played.own_share("b")) == (1, 0)
 
 
 def test_louder_copy_speaks_although_it_is_later(felix):
     quiet = recorded(levelled(felix, -12))
-    played = play(windows_of("a", quiet, felix), windows_of("b", later(felix, 90)))
+    played = play(as_windows("a", quiet, felix), as_windows("b", later(felix, 90)))
     assert played.own_share("a") <= 0.02
     assert played.own_share("b") == 1
 
@@ -307,9 +330,9 @@ def test_of_three_tracks_with_one_voice_one_speaks(felix):
     far = recorded(levelled(in_a_room(later(felix, 130)), -12))
     farther = recorded(levelled(in_a_room(later(felix, 190), seed=3), -22))
     played = play(
-        windows_of("a", far, later(felix, 130), start_ms=5),
-        windows_of("b", farther, later(felix, 190), start_ms=11),
-        windows_of("c", felix),
+        as_windows("a", far, later(felix, 130), start_ms=5),
+        as_windows("b", farther, later(felix, 190), start_ms=11),
+        as_windows("c", felix),
     )
     assert played.own_share("c") == 1
     assert played.own_share("a") <= 0.02
@@ -323,9 +346,9 @@ def test_loudspeaker_that_goes_on_with_another_voice_stays_bleed(felix, nora):
     first[half:], second[:half] = 0, 0
     bleed = levelled(in_a_room(later(first + second, 140)), -18)
     played = play(
-        windows_of("a", first),
-        windows_of("b", second, start_ms=3),
-        windows_of("c", recorded(bleed), later(first + second, 140)),
+        as_windows("a", first),
+        as_windows("b", second, start_ms=3),
+        as_windows("c", recorded(bleed), later(first + second, 140)),
     )
     assert played.own_share("c") <= 0.05
     assert played.own_share("a") == played.own_share("b") == 1
@@ -335,11 +358,11 @@ def test_loudspeaker_that_goes_on_with_another_voice_stays_bleed(felix, nora):
 def test_last_word_of_someone_who_mutes_comes_back_as_bleed(felix):
     spoken = cut(felix, 0, 1.5)
     echoed = recorded(levelled(in_a_room(later(np.pad(spoken, (0, SAMPLE_RATE_HZ)), 240)), -15))
-    original = windows_of("a", spoken)
+    original = as_windows("a", spoken)
     gate, played = BleedGate(), Played()
     gate.open("a")
     gate.open("b")
-    for index, window in enumerate(windows_of("b", echoed, later(np.pad(spoken, (0, SAMPLE_RATE_HZ)), 240))):
+    for index, window in enumerate(as_windows("b", echoed, later(np.pad(spoken, (0, SAMPLE_RATE_HZ)), 240))):
         if index < len(original):
             played.add(gate.push(original[index]), window.end_ms, {})
         elif index == len(original):
@@ -354,7 +377,7 @@ def test_track_that_stalls_while_it_is_held_is_decided_without_the_rest(felix, n
     gate.open("a")
     gate.open("b")
     voiced = int(np.flatnonzero(has_voice(felix))[0])
-    talk = windows_of("a", felix)[voiced:]
+    talk = as_windows("a", felix)[voiced:]
     for window in talk[:10]:
         gate.push(window)
     held = Window("b", talk[9].end_ms, cut(nora, 0.5, 0.532), 1.0)
@@ -365,7 +388,7 @@ def test_track_that_stalls_while_it_is_held_is_decided_without_the_rest(felix, n
 
 def test_track_that_is_not_open_passes_and_is_not_compared(felix):
     gate = BleedGate()
-    for window in windows_of("a", felix)[:20]:
+    for window in as_windows("a", felix)[:20]:
         assert gate.push(window) == [window]
     assert gate.close("a") == []
     assert gate.flush() == []
@@ -373,7 +396,7 @@ def test_track_that_is_not_open_passes_and_is_not_compared(felix):
 
 def test_fifty_voices_at_once_hold_no_more_than_their_bound(meeting):
     noise = np.random.default_rng(4).normal(0, 3_000, (50, SAMPLE_RATE_HZ)).astype(np.int16)
-    tracks = [windows_of(str(index), samples, start_ms=index) for index, samples in enumerate(noise)]
+    tracks = [as_windows(str(index), samples, start_ms=index) for index, samples in enumerate(noise)]
     played = play(*tracks)
     assert all(len(played.windows[str(index)]) == len(tracks[index]) for index in range(50))
     assert max(max(held_ms) for held_ms in played.held_ms.values()) < HOLD_MS

@@ -15,6 +15,7 @@ from agent.audio.mix import MIX_TRACK
 from agent.audio.turns import START_WINDOWS
 from agent.ingest.meeting import load_meeting
 from agent.values import SAMPLE_RATE_HZ, SAMPLES_PER_MS, Samples
+from tests.support.copied_speech import later, levelled, recorded
 from tests.support.meetings import INCIDENT_REVIEW
 
 VOICE_RMS = 200
@@ -91,15 +92,6 @@ def noise(seconds: float, seed: int = 1) -> Samples:
     return np.random.default_rng(seed).normal(0, 3_000, round(seconds * SAMPLE_RATE_HZ)).astype(np.int16)
 
 
-def later(samples: Samples, by_ms: int) -> Samples:
-    return np.concatenate((np.zeros(by_ms * SAMPLES_PER_MS, np.int16), samples))[: len(samples)]
-
-
-def softer(samples: Samples, by_db: float) -> Samples:
-    hiss = np.random.default_rng(3).normal(0, 8, len(samples))
-    return np.round(samples * 10 ** (-by_db / 20) + hiss).astype(np.int16)
-
-
 def samples_of(windows: list[Window]) -> Samples:
     return np.concatenate([window.samples for window in windows])
 
@@ -150,7 +142,7 @@ def test_voices_and_signals_are_the_same_windows_where_nobody_is_heard_twice(fel
 @pytest.mark.parametrize("by_db", [10, 20, 30])
 @pytest.mark.parametrize("by_ms", [50, 121, 250])
 def test_voice_in_a_second_track_is_nobodys_there_and_its_owners_loses_nothing(felix, by_db, by_ms):
-    heard = hear(a=felix, b=softer(later(felix, by_ms), by_db))
+    heard = hear(a=felix, b=recorded(levelled(later(felix, by_ms), -by_db)))
     alone = hear(a=felix)
     assert heard.spoken_ms("a") == alone.spoken_ms("a")
     assert len(heard.spoken_ms("b")) < START_WINDOWS, "enough for a turn"
@@ -158,7 +150,7 @@ def test_voice_in_a_second_track_is_nobodys_there_and_its_owners_loses_nothing(f
 
 
 def test_bleed_is_silence_in_the_log_of_voices_and_keeps_its_sound(felix):
-    copy = softer(later(felix, 121), 10)
+    copy = recorded(levelled(later(felix, 121), -10))
     heard = hear(a=felix, b=copy)
     bleeds = heard.of(Bleed, "b")
     assert bleeds
@@ -170,8 +162,10 @@ def test_bleed_is_silence_in_the_log_of_voices_and_keeps_its_sound(felix):
 
 
 def test_each_window_comes_once_and_in_order_also_where_some_are_held(felix, nora):
-    both = np.clip(nora.astype(np.int32) + softer(later(felix, 80), 15), -32_768, 32_767).astype(np.int16)
-    heard = hear(a=felix, b=both, c=softer(later(felix, 200), 20))
+    both = np.clip(nora.astype(np.int32) + recorded(levelled(later(felix, 80), -15)), -32_768, 32_767).astype(
+        np.int16
+    )
+    heard = hear(a=felix, b=both, c=recorded(levelled(later(felix, 200), -20)))
     for track_id in "abc":
         windows = [
             signal.window if isinstance(signal, Bleed) else signal
@@ -198,7 +192,7 @@ def test_sum_has_one_track_that_always_speaks_and_the_voices_of_all(felix, nora)
 
 
 def test_voices_under_a_sum_know_bleed_as_well(felix):
-    heard = hear(is_sum=True, a=felix, b=softer(later(felix, 121), 15))
+    heard = hear(is_sum=True, a=felix, b=recorded(levelled(later(felix, 121), -15)))
     voiced = {track: sum(window.probability for window in heard.voices[track]) for track in "ab"}
     assert voiced["b"] < 0.05 * voiced["a"]
 

@@ -1,18 +1,22 @@
 """When one person's turn begins and ends."""
 
 import itertools
+from math import ceil
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.audio.activity import WINDOW_MS, WINDOW_SAMPLES, Window
+from agent.audio.floor import HAND_OVER_MS
 from agent.audio.turns import (
     CUT_PAUSE_MS,
     HANGOVER_MS,
     LONGEST_MS,
+    LOOK_BACK_MS,
     PRE_ROLL_MS,
+    QUIET_WINDOWS,
     SEEK_MS,
     TAIL_MS,
     Began,
@@ -103,6 +107,54 @@ def test_no_turn_is_longer_than_engines_hear_at_once():
         for begin, end in zip(begins, overs[:-1], strict=False)
     )
     assert [window.start_ms for window in sent(signals)] == [window.start_ms for window in windows]
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([3, 30, 150, 900]), st.sampled_from([1, 3, 4, 5, 8, 16, 40])),
+        min_size=1,
+        max_size=6,
+    ),
+    st.lists(st.sampled_from([HANGOVER_MS, HAND_OVER_MS, CUT_PAUSE_MS]), min_size=1, max_size=4),
+    st.one_of(st.none(), st.integers(0, 1_000)),
+)
+def test_turn_of_a_minute_is_cut_only_at_a_pause_or_late_where_it_is_quietest(talk, pauses_ms, seed):
+    """Windows of voice and of silence by turns, as much silence as ends a turn by the second, and levels.
+
+    Without a pause a turn ends, from 20 s on, with the first moment of 160 ms that is quieter than all others
+    in the eight seconds up to it, and at 28 s if there is none.
+    """
+    count = 60_000 // WINDOW_MS
+    has_voice = [is_voice for voice, pause in talk for is_voice in (True,) * voice + (False,) * pause]
+    has_voice = (has_voice * (count // len(has_voice) + 1))[:count]
+    levels = np.full(count, 50) if seed is None else np.random.default_rng(seed).integers(20, 100, count)
+    moments = np.convolve(np.square(levels), np.ones(QUIET_WINDOWS, np.int64))[:count]  # by their last window
+
+    def is_quietest(last: int) -> bool:
+        first = last + 1 - LOOK_BACK_MS // WINDOW_MS + QUIET_WINDOWS - 1
+        return bool(moments[last] < moments[first:last].min())
+
+    detector = TurnDetector()
+    begin_ms = 0
+    for index in range(count):
+        samples = np.full(WINDOW_SAMPLES, levels[index], np.int16)
+        window = Window("a", index * WINDOW_MS, samples, VOICE if has_voice[index] else SILENCE)
+        for signal in detector.push(window, pauses_ms[window.start_ms // 1_000 % len(pauses_ms)]):
+            if isinstance(signal, Began):
+                begin_ms = signal.start_ms
+            if not isinstance(signal, Over):
+                continue
+            end, end_ms = signal.end_ms // WINDOW_MS, signal.end_ms
+            if signal.reason == "longest":
+                assert SEEK_MS <= end_ms - begin_ms <= LONGEST_MS
+                assert end_ms - begin_ms == LONGEST_MS or is_quietest(end - 1)
+                first = (begin_ms + SEEK_MS) // WINDOW_MS - 1
+                assert not any(is_quietest(last) for last in range(first, end - 1))
+            else:
+                assert not any(has_voice[end : end + ceil(CUT_PAUSE_MS / WINDOW_MS)])
+                assert signal.reason == "cut" or not any(has_voice[end : end + HANGOVER_MS // WINDOW_MS])
+        assert not detector.is_open or window.end_ms - begin_ms < LONGEST_MS
 
 
 def test_track_that_goes_away_in_mid_word_ends_its_turn():

@@ -1,5 +1,6 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ pytest.importorskip("psutil", reason="psutil is in the dependency group bench")
 from agent.ingest.meeting import Meeting, Segment
 from benchmarks import live
 from benchmarks.alignment import Word
+from benchmarks.cut import Cut
 from benchmarks.delays import Delays, Received
 from benchmarks.process_cost import ProcessCost
 from benchmarks.scoring import ErrorCount, Scores
@@ -32,7 +34,7 @@ def measured(delays: Delays, *, cpu_s: float, pss_bytes: int) -> live._Measured:
     segment = Segment("Omar", "Right.", -0.5, 8.0)  # the cut goes through it
     meeting = Meeting("a", {"Omar": np.zeros(0, np.int16)}, 48_000, 10.0, (segment,))
     return live._Measured(
-        cut=live._Cut(meeting, [Word("right", 7.0, 8.0, "Omar", 0, matched=True)], [segment]),
+        cut=Cut(Path("a"), meeting, [Word("right", 7.0, 8.0, "Omar", 0, matched=True)]),
         delays=delays,
         scores=Scores(wer=ErrorCount(1, 10), cpwer=ErrorCount(2, 10)),
         partials_share_s=[0.004],

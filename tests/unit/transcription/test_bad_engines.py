@@ -22,7 +22,8 @@ from agent.session.source import TrackOpened
 from agent.transcription.engine import EngineDown, EngineUp, Missed, TurnEnds, TurnWaits
 from agent.values import Heard, Speaker, Track
 from plugins.stt.traits import Traits
-from tests.support.scripted_source import ScriptedSource, audio, silence
+from tests.support.numbered_speech import noise
+from tests.support.scripted_source import ScriptedSource, audio
 from tests.support.scripted_stt import Say, ScriptedSTT, speech
 from tests.support.speech_windows import VOICE, in_time, windows_of
 from tests.support.telling_stt import Health, TellingStream, TellingSTT
@@ -78,9 +79,6 @@ class BentSTT(TellingSTT):
         stream = BentStream(self, options["conn_options"])
         self.health.streams.append(stream)
         return stream
-
-    def update_keyterms(self, terms: Sequence[str]) -> None:
-        self.called("update_keyterms")
 
     async def _recognize_impl(self, buffer: Any, **options: Any) -> Any:
         self.called("recognize")
@@ -217,13 +215,20 @@ def test_engine_that_never_answers_is_told_as_missed():
 
 
 def test_engine_that_tells_no_end_and_says_nothing_is_asked_twice_and_believed():
-    run = transcribe(
-        TALK,
-        (lambda: BentSTT(lambda event: [], acknowledges=False), UNTOLD),
-        then_s=60,
-    )
-    assert run.finals == []
+    """Each turn is long past its answer before the next one begins."""
+    windows = windows_of("a", [(320, 2_560), (20_000, 22_000), (40_000, 42_000)], 60_000)
+    asked: list[str] = []
+
+    def bend(event: Event) -> Sequence[Event]:
+        if event.type is FINAL:
+            asked.append(event.alternatives[0].text)
+        return []
+
+    run = transcribe(windows, (lambda: BentSTT(bend, acknowledges=False), UNTOLD))
+    assert list(Counter(asked).values()) == [2, 2, 2]
     assert len(run.of(TurnEnds)) == 3
+    assert run.of(Heard) == run.of(Missed) == []
+    assert run.transcriber.replayed_turns == 3
 
 
 # --- Empty finals
@@ -395,7 +400,7 @@ def test_text_of_ten_thousand_characters_becomes_captions_that_each_fit_into_a_p
     text: str, is_final: bool
 ):
     source = ScriptedSource(
-        [(0, TrackOpened(Track("mic", Speaker("nora", "Nora")))), *audio("mic", silence(3), start_s=0)]
+        [(0, TrackOpened(Track("mic", Speaker("nora", "Nora")))), *audio("mic", noise(3), start_s=0)]
     )
     script = [Say(1.0, speech(text, start_s=0.2, final=is_final, each_s=0.001)), Say(2.0, _final("short"))]
     published = run_session(source, lambda: ScriptedSTT(script))
@@ -448,11 +453,6 @@ def test_exception_after_each_frame_is_no_loop_without_end():
     assert run.of(EngineDown)[0].reason == "APIConnectionError"
     assert_heard_or_missed(run, OVERLAPPING)
     assert len(health.streams) < 40
-
-
-def test_key_terms_that_an_engine_refuses_do_not_reach_who_set_them():
-    run = transcribe(TALK, (lambda: BentSTT(fails="update_keyterms"), PLAIN))
-    run.transcriber.set_keyterms(["Frankfurt"])
 
 
 def test_engine_that_ends_each_stream_by_itself_is_tried_again_with_patience():

@@ -38,9 +38,17 @@ def test_health_resets_the_back_off():
     failover = Failover(1, lambda: 1.0)
     for now_s in (10.0, 20.0, 30.0):
         failover.failed(0, now_s - 1.0, now_s)
-    failover.proved(0, 40.0)
+    failover.proved(0, 35.0, 40.0)
     failover.failed(0, 50.0, 60.0)
     assert failover.wait_s(60.0) == FIRST_BACKOFF_S
+
+
+def test_stream_that_goes_on_does_not_call_back_an_engine_that_refuses_a_second_one():
+    failover = Failover(1, lambda: 1.0)
+    failover.failed(0, 10.0, 10.0, busy_s=5.0)
+    failover.proved(0, 0.0, 11.0)
+    assert failover.wait_s(11.0) == 4.0
+    assert failover.has_proved(0, 10.0)
 
 
 def test_engine_that_is_asked_too_much_is_left_alone_for_as_long_as_it_says():

@@ -1,15 +1,18 @@
 """What the driver does with engines that work, break, stall and come back, under virtual time."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from agent.audio.activity import WINDOW_MS
 from agent.audio.floor import RING_MS
-from agent.transcription.engine import EngineDown, EngineUp, Missed, TurnEnds, TurnWaits
+from agent.transcription.engine import Engine, EngineDown, EngineUp, Missed, TurnEnds, TurnWaits
+from agent.transcription.transcriber import Transcriber
+from plugins.stt.traits import Traits
 from tests.support.speech_windows import VOICE, windows_of
 from tests.support.telling_stt import Health, TellingSTT
-from tests.support.transcribing import OVERLAPPING, PLAIN, TALK, assert_all_heard_once, said, transcribe
+from tests.support.transcribing import OVERLAPPING, PLAIN, SUM, TALK, assert_all_heard_once, said, transcribe
 
 
 def test_each_final_is_one_persons_and_overlap_costs_no_word():
@@ -88,19 +91,23 @@ def test_what_nobody_could_recognise_for_too_long_is_told_as_missed():
 
 
 def test_second_engine_takes_over_and_the_first_is_gone_back_to_between_turns():
-    health = Health(refuses=True)
-    spare = Health()
+    health, spare = Health(refuses=True), Health()
+    windows = windows_of("a", [(at, at + 1_600) for at in range(0, 60_000, 2_560)], 60_000)
     run = transcribe(
-        windows_of("a", [(at, at + 1_600) for at in range(0, 60_000, 2_560)], 60_000),
+        windows,
         (lambda: TellingSTT(health), PLAIN),
         (lambda: TellingSTT(spare), PLAIN),
-        at={20.0: lambda: setattr(health, "refuses", False)},
+        # In the middle of a turn.
+        at={20.48 + 0.8: lambda: setattr(health, "refuses", False)},
     )
     assert run.of(EngineDown) == []
     assert run.transcriber.failovers >= 1
     assert sum(stream.flushes for stream in spare.streams) > 3
     assert sum(stream.flushes for stream in health.streams) > 3
-    windows = windows_of("a", [(at, at + 1_600) for at in range(0, 60_000, 2_560)], 60_000)
+    assert [stream.unflushed_s for stream in spare.streams if stream.unflushed_s] == [], "left within a turn"
+    # None but the first turn, which the first engine has refused.
+    assert run.transcriber.replayed_turns <= 1
+    assert len({heard.turn for heard in run.finals}) == len(run.finals) == len(run.of(TurnEnds))
     assert_all_heard_once(run, windows)
 
 
@@ -161,11 +168,56 @@ def test_engine_that_tells_no_end_is_followed_by_the_time_of_its_finals():
     assert_all_heard_once(run, OVERLAPPING)
 
 
-def test_exception_at_each_call_is_said_and_nothing_hangs():
-    class Broken(TellingSTT):
-        def stream(self, **options):
-            raise KeyError("no")
+@pytest.mark.parametrize(
+    ("traits", "is_sum"),
+    [([PLAIN], False), ([SUM], True), ([PLAIN, SUM], True)],
+    ids=["floor", "sum", "mixed"],
+)
+def test_one_engine_that_gives_no_final_on_request_has_all_hear_the_sum(traits: list[Traits], is_sum: bool):
+    engines = [Engine(f"engine-{number}", TellingSTT(), each) for number, each in enumerate(traits)]
+    assert Transcriber(engines).is_sum is is_sum
 
-    run = transcribe(TALK, (Broken, PLAIN), then_s=RING_MS / 1000 + 20)
-    assert run.of(EngineDown)[0].reason == "KeyError"
-    assert run.finals == []
+
+class Knowing(TellingSTT):
+    """Notes which key terms it is told, and how much audio its open streams have had by then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[list[str], list[float]]] = []
+
+    def update_keyterms(self, terms: Sequence[str]) -> None:
+        self.told.append((list(terms), [stream.heard_s for stream in self.health.streams]))
+
+
+def test_key_terms_that_change_in_mid_session_reach_each_engine_and_break_no_stream():
+    """The engine in use has its stream open; the one in reserve has none yet, and one takes no terms."""
+    used, reserve = Knowing(), Knowing()
+    run = transcribe(
+        TALK,
+        (lambda: used, PLAIN),
+        (TellingSTT, PLAIN),
+        (lambda: reserve, PLAIN),
+        keyterms_at={1.0: ["Frankfurt"], 5.0: ["Frankfurt", "error budget"], 7.0: []},
+    )
+    assert [terms for terms, _ in used.told] == [["Frankfurt"], ["Frankfurt", "error budget"], []]
+    heard_s = [heard for _, streams in used.told for heard in streams]
+    assert len(heard_s) == len(used.told), "a stream is open each time, the same"
+    assert 0 < heard_s[0] < heard_s[1] <= heard_s[2]
+    assert reserve.told == [(terms, []) for terms, _ in used.told]
+    assert len(used.health.streams) == 1
+    assert_all_heard_once(run, TALK)
+
+
+def test_key_terms_that_an_engine_refuses_cost_neither_words_nor_the_engine():
+    class Refusing(TellingSTT):
+        def update_keyterms(self, terms: Sequence[str]) -> None:
+            raise ValueError("not these")
+
+    reserve = Knowing()
+    run = transcribe(
+        TALK, (Refusing, PLAIN), (lambda: reserve, PLAIN), keyterms_at={1.0: ["Frankfurt"], 5.0: ["Mainz"]}
+    )
+    assert [terms for terms, _ in reserve.told] == [["Frankfurt"], ["Mainz"]], "the next one is told"
+    assert run.of(EngineDown) == []
+    assert run.transcriber.failovers == 0
+    assert_all_heard_once(run, TALK)
