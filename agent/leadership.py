@@ -133,11 +133,7 @@ class Leadership:
         began_s = _now_s()
         while True:
             try:
-                if self._is_away:
-                    # Who leads has not had the time to renew a lease that has lapsed meanwhile.
-                    await self._look()
-                    self._tell_back()
-                    await asyncio.sleep(2 * RENEW_INTERVAL_S)
+                await self._wait_for_renewals()
                 asked_s = _now_s()
                 lease = await self._take()
             except DatabaseError as error:
@@ -332,6 +328,7 @@ class Leadership:
     async def _extend(self) -> Lease | None:
         if self._is_blind:
             # The lease may be that of somebody who died while the database was away.
+            await self._wait_for_renewals()
             lease = await self._take()
             self._is_blind = lease.holder != self._agent
             return lease
@@ -347,6 +344,13 @@ class Leadership:
                 seq_until=self._last_seq() + MAX_FINALS if self._ear is not None else self.seq_until,
             )
         )
+
+    async def _wait_for_renewals(self) -> None:
+        """If the database was away: who leads has not had the time to renew a lease that lapsed meanwhile."""
+        if self._is_away:
+            await self._look()
+            self._tell_back()
+            await asyncio.sleep(2 * RENEW_INTERVAL_S)
 
     async def _look(self) -> Lease | None:
         return await self._thread.call(self._read, CALL_TIMEOUT_S)

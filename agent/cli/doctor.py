@@ -291,13 +291,19 @@ def _without_leader(
 async def _waits(settings: "Settings", rooms: "Rooms", room: "OpenRoom", record: "RoomRecord") -> bool:
     """Whether there are people who want an agent in a room without one."""
     from agent.dispatch_policy import is_among, may_want_agent, wants_agent
+    from agent.errors import LiveKitError
 
     is_served = settings.dispatch.mode == "explicit" or is_among(room.name, settings.dispatch.rooms)
     if not may_want_agent(record, is_served=is_served):
         return False
-    was_asked = await rooms.asked_at(room.name) is not None
-    is_wanted = wants_agent(record, is_served=is_served, was_asked=was_asked)
-    return is_wanted and await rooms.people_in(room.name) > 0
+    try:
+        was_asked = await rooms.asked_at(room.name) is not None
+        is_wanted = wants_agent(record, is_served=is_served, was_asked=was_asked)
+        return is_wanted and await rooms.people_in(room.name) > 0
+    except LiveKitError:
+        if room.sid in await rooms.open_sids([room.name]):
+            raise
+        return False  # it was closed meanwhile
 
 
 async def check_engine(name: str, settings: "Stt") -> Check:

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
 from datetime import timedelta
 from pathlib import Path
@@ -419,6 +419,7 @@ class TestWhoHasAnAgent:
             write_leases(lambda connection: live_since(connection, room_name, age_s=11))
             await look(one)
             assert reconciler.ROOMS_PARKED._value.get() == 0
+            assert await one.take_lead()  # a look takes three seconds where another test's room is just closing
             assert (await check_rooms(settings)).outcome == "ok"
 
     async def test_doctor_fails_where_a_room_waits_and_no_worker_runs(
@@ -429,6 +430,27 @@ class TestWhoHasAnAgent:
         assert check.outcome == "failed"
         assert room_name in check.detail
         assert "no worker runs" in check.advice
+
+    async def test_room_that_closes_while_doctor_looks_hides_no_other(
+        self,
+        livekit: LocalLiveKit,
+        settings: Settings,
+        rooms: Rooms,
+        room_name: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        open_rooms = Rooms.open_rooms
+
+        async def with_one_that_was_there(self: Rooms, names: Sequence[str] = ()) -> list[OpenRoom]:
+            found = await open_rooms(self, names)
+            return found if names else [OpenRoom("gone", "RM_gone"), *found]
+
+        monkeypatch.setattr(Rooms, "open_rooms", with_one_that_was_there)
+        async with somebody_in(livekit, rooms, room_name, asks=True):
+            check = await check_rooms(settings)
+        assert check.outcome == "failed"
+        assert room_name in check.detail
+        assert "gone" not in check.detail
 
     async def test_only_one_of_two_reconcilers_looks_and_the_other_follows_at_once(
         self, settings: Settings, rooms: Rooms
