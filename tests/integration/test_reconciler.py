@@ -419,7 +419,9 @@ class TestWhoHasAnAgent:
             write_leases(lambda connection: live_since(connection, room_name, age_s=11))
             await look(one)
             assert reconciler.ROOMS_PARKED._value.get() == 0
-            assert await one.take_lead()  # a look takes three seconds where another test's room is just closing
+            assert (
+                await one.take_lead()
+            )  # a look takes three seconds where another test's room is just closing
             assert (await check_rooms(settings)).outcome == "ok"
 
     async def test_doctor_fails_where_a_room_waits_and_no_worker_runs(

@@ -1,0 +1,119 @@
+"""An analysis without a model: what it finds in a meeting, and that all of it bears its evidence."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.analysis.centrality import centrality
+from agent.analysis.evidence import check
+from agent.analysis.extractive import extract
+from agent.analysis.language import language_of
+from agent.analysis.transcript import Transcript, Utterance
+from agent.ingest.meeting import load_meeting
+from agent.values import Speaker
+from tests.support.meetings import INCIDENT_REVIEW
+
+ENGLISH = language_of("en")
+KINDS = ("decision", "action", "question", "risk", "highlight")
+
+
+def transcript(*said: tuple[str, str]) -> Transcript:
+    return Transcript(
+        Utterance(f"1-{number}", Speaker(name.lower(), name), text, 1_000 * number, 1_000 * number + 900)
+        for number, (name, text) in enumerate(said, start=1)
+    )
+
+
+def found(kind: str, *said: tuple[str, str]) -> list[tuple[str, str, str]]:
+    return [(claim.text, claim.owner, claim.due) for claim in extract(transcript(*said), ENGLISH, [kind])]
+
+
+def test_who_promises_something_owns_it_and_says_until_when():
+    assert found("action", ("Omar", "I can add the proxy. I will have that done by Friday.")) == [
+        ("I can add the proxy. I will have that done by Friday.", "Omar", "friday")
+    ]
+
+
+def test_who_is_asked_owns_it():
+    asked = [("Nora", "Felix, could you check the second proxy tomorrow?"), ("Felix", "Okay.")]
+    assert found("action", *asked) == [(asked[0][1], "Felix", "tomorrow")]
+    unnamed = [("Nora", "Could you check the second proxy?"), ("Omar", "Sure.")]
+    assert found("action", *unnamed) == [(unnamed[0][1], "Omar", "")]
+
+
+def test_politeness_promises_nothing():
+    assert found("action", ("Felix", "I can imagine the broken radios. Thank you for joining us.")) == []
+
+
+def test_proposal_is_a_decision_when_somebody_else_agrees():
+    proposal = ("Nora", "I propose that we send an apology with a voucher. Does anybody object?")
+    assert found("decision", proposal, ("Felix", "No objection.")) == [
+        ("I propose that we send an apology with a voucher.", "", "")
+    ]
+    assert found("decision", proposal, ("Felix", "That is not enough.")) == []
+    assert found("decision", proposal, ("Nora", "Fine.")) == []
+
+
+def test_question_that_somebody_answers_is_not_open():
+    assert found("question", ("Nora", "How many customers are there?"), ("Greta", "Two hundred.")) == []
+    assert found("question", ("Nora", "We still do not know why the phone did not ring.")) == [
+        ("We still do not know why the phone did not ring.", "", "")
+    ]
+
+
+def test_same_thing_said_twice_is_one_statement():
+    assert (
+        len(
+            found(
+                "risk", ("Omar", "The risk is the second proxy."), ("Nora", "So the second proxy is a risk.")
+            )
+        )
+        == 1
+    )
+
+
+def test_language_of_the_transcript_decides_what_is_recognised():
+    said = transcript(("Ольга", "Я проверю второй сервер до пятницы."))
+    [claim] = extract(said, language_of("ru"), ["action"])
+    assert (claim.owner, claim.due) == ("Ольга", "до пятницы")
+    assert extract(said, ENGLISH, ["action"]) == []
+
+
+def test_whole_meeting_has_its_decisions_and_its_actions_with_owner_and_date():
+    segments = load_meeting(INCIDENT_REVIEW).segments
+    said = transcript(*((segment.speaker, segment.text) for segment in segments))
+    checked = check(extract(said, ENGLISH, KINDS), said, ENGLISH)
+    assert not checked.drops
+    actions = {
+        (statement.owner.name, statement.due)
+        for statement in checked.statements
+        if statement.kind == "action" and statement.owner is not None
+    }
+    assert {("Omar", "friday"), ("Ines", "today"), ("Felix", "right after this call")} <= actions
+    decisions = [statement.text for statement in checked.statements if statement.kind == "decision"]
+    assert "The alert fires at two percent from today." in decisions
+    assert any("voucher" in text for text in decisions)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["Ada", "Ben", "Cem"]),
+            st.text(st.characters(codec="utf-8"), max_size=60)
+            | st.sampled_from(["I will not pay 2,000 by Friday.", "We agreed. Why?", "Let us say: none!"]),
+        ),
+        max_size=12,
+    )
+)
+def test_every_statement_is_words_of_the_transcript(said):
+    heard = transcript(*said)
+    claims = extract(heard, ENGLISH, KINDS)
+    checked = check(claims, heard, ENGLISH)
+    assert len(checked.statements) == len(claims)
+
+
+def test_what_says_most_of_the_whole_is_rated_highest():
+    shares = centrality([{"proxy", "certificate"}, {"proxy", "friday"}, {"voucher"}, {"proxy", "alert"}])
+    assert shares.sum() == pytest.approx(1)
+    assert shares.argmin() == 2
+    assert centrality([]).shape == (0,)
