@@ -27,8 +27,10 @@ class CaptionAssembler:
         self._open: dict[int, list[Caption]] = {}
         self._waiting: dict[int, Caption] = {}  # by turn
 
-    def wait(self, turn: int, speaker: Speaker, start_ms: int) -> Caption:
-        """Show that somebody speaks whose words will come."""
+    def wait(self, turn: int, speaker: Speaker, start_ms: int) -> Caption | None:
+        """Show that somebody speaks whose words will come; None where that is shown already."""
+        if turn in self._waiting:
+            return None
         caption = self._waiting[turn] = Caption(
             id=self._new_id(),
             revision=1,

@@ -355,9 +355,8 @@ class Session:
             case TurnWaits():
                 if (identity := self._track_owners.get(told.track_id)) is not None:
                     speaker = self._speaker_of(identity)
-                    self._announcer.caption(
-                        self._assembler.wait(told.turn, speaker, told.start_ms), self._utc_now()
-                    )
+                    if (caption := self._assembler.wait(told.turn, speaker, told.start_ms)) is not None:
+                        self._announcer.caption(caption, self._utc_now())
             case TurnEnds():
                 if told.is_void:
                     self._coverage.forget(told.turn)

@@ -34,6 +34,7 @@ MAX_RECOGNITIONS = 2  # of one turn; then it goes over a stream
 RECOGNITION_TIMEOUT_S = 30.0  # at least: an engine that may take longer over a turn has it in its traits
 MAX_BREAKS = 3  # of streams on one turn: it may be what breaks them
 TOO_MANY_REQUESTS = 429
+REFUSED = ("status_401", "status_403")
 MOST_BUSY_S = 60.0  # longer than what is kept for it, no engine is left alone, whatever it asks for
 
 
@@ -266,7 +267,9 @@ class Transcriber:
         if any(lane.engine is self._engines[index] for lane in self._lanes.values()):
             log.info("engine.stream_refused", engine=self._engines[index].name, reason=reason)
             return  # another stream of it goes on
-        log.warning(
+        # A wrong key does not become right by waiting.
+        tell = log.error if reason in REFUSED else log.warning
+        tell(
             "engine.stream_ended",
             engine=self._engines[index].name,
             reason=reason,
@@ -418,8 +421,11 @@ def _ended(decision: Decision, *, is_void: bool) -> TurnEnds:
 
 
 def _reason_of(error: BaseException) -> tuple[str, float | None]:
-    busy_s = _busy_s(error)
-    return ("too_many_requests" if busy_s is not None else type(error).__name__), busy_s
+    if (busy_s := _busy_s(error)) is not None:
+        return "too_many_requests", busy_s
+    if isinstance(error, APIStatusError):
+        return f"status_{error.status_code}", None
+    return type(error).__name__, None
 
 
 def _busy_s(error: BaseException) -> float | None:

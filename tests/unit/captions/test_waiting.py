@@ -45,6 +45,14 @@ def test_who_waits_is_shown_by_name_and_without_words():
     assert caption.has_overlap
 
 
+def test_who_waits_again_is_still_shown_by_the_same_caption():
+    assembler = CaptionAssembler(2)
+    shown = assembler.wait(1, NORA, 1_000)
+    assert assembler.wait(1, NORA, 1_000) is None
+    [filled] = assembler.hear(heard("hello"), both_speak, named, "nora")
+    assert filled.id == shown.id
+
+
 def test_first_words_fill_the_caption_that_waited_and_its_final_closes_it():
     assembler = CaptionAssembler(1)
     assembler.wait(1, NORA, 1_000)

@@ -69,6 +69,14 @@ def outage() -> Published:
     return run(SENTENCES, at={AWAY_S: refuse, BACK_S: accept})
 
 
+def test_each_stretch_of_speech_is_shown_once_however_often_an_engine_is_tried(outage: Published):
+    waiting = [caption for caption in outage.captions if caption.is_waiting]
+    assert waiting
+    assert len({caption.id for caption in waiting}) == len({caption.start_ms for caption in waiting})
+    closed = {caption.id for caption in outage.captions if not caption.is_waiting}
+    assert {caption.id for caption in waiting} <= closed
+
+
 def test_coverage_falls_with_what_an_engine_did_not_hear_and_rises_with_what_it_does():
     """It answers all the while, so that nothing else tells."""
     samples = numbered(1, [(1, 6), (21, 26), (31, 36)], 45)
