@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
+from difflib import SequenceMatcher
 from itertools import pairwise
 
 import pytest
@@ -17,8 +18,8 @@ from tests.support.gathering import Reader, reading, until
 
 AWAY_S = 6.0
 TOLERANCE_MS = 300  # words are placed to so much
-# So the end of the last word before the connection broke may be heard as a word once more.
-WORDS_ON_BOTH_SIDES = 1
+# Where the connection breaks, which is anywhere, a word may be cut: misheard on one side, heard on both.
+MISHEARD_WORDS = 3
 
 
 @pytest.fixture
@@ -92,11 +93,14 @@ async def test_captions_go_on_by_the_next_engine_when_a_service_is_killed(
 
 
 async def until_all_is_said(reader: Reader, meeting: Meeting) -> None:
-    """Wait for every word: turns that waited may be captioned in any order."""
+    """Wait for the words: turns that waited may be captioned in any order."""
     said = Counter(words_of(segment.text for segment in meeting.segments))
-    await until(
-        lambda: not said - Counter(words_of(final["text"] for final in reader.finals)), what="every word"
-    )
+
+    def is_said() -> bool:
+        missing = said - Counter(words_of(final["text"] for final in reader.finals))
+        return missing.total() <= MISHEARD_WORDS
+
+    await until(is_said, what="all that was said")
 
 
 def assert_said_once_by_nora(reader: Reader, meeting: Meeting) -> None:
@@ -107,9 +111,9 @@ def assert_said_once_by_nora(reader: Reader, meeting: Meeting) -> None:
         assert after["start_ms"] >= before["end_ms"] - TOLERANCE_MS, (before, after)
     said = words_of(segment.text for segment in meeting.segments)
     heard = words_of(final["text"] for final in finals)
-    assert len(heard) <= len(said) + WORDS_ON_BOTH_SIDES, heard
-    in_order = iter(heard)
-    assert all(word in in_order for word in said), heard
+    assert len(heard) <= len(said) + MISHEARD_WORDS, heard
+    matches = SequenceMatcher(None, said, heard, autojunk=False).get_matching_blocks()
+    assert sum(match.size for match in matches) >= len(said) - MISHEARD_WORDS, heard
 
 
 def words_of(texts: Iterable[str]) -> list[str]:
