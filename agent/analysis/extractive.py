@@ -4,7 +4,7 @@ Each claim is words of one utterance, so it has its evidence by construction; it
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import sqrt
@@ -71,8 +71,8 @@ def extract(transcript: Transcript, language: Language, kinds: Sequence[str]) ->
     claims: list[Claim] = []
     for kind in kinds:
         if (find := finders.get(kind)) is not None:
-            found = [(sentence, owner) for sentence, owner in find(said, transcript, language)]
-            claims += [_claim(kind, sentence, owner, language) for sentence, owner in _distinct(found)]
+            found = _distinct(find(said, transcript, language))
+            claims += [_claim(kind, sentence, owner, language) for sentence, owner in found]
     return claims
 
 
@@ -147,12 +147,8 @@ def _joined(first: _Sentence, second: _Sentence, language: Language) -> _Sentenc
 
 def _named(sentence: _Sentence, transcript: Transcript) -> Speaker | None:
     """Who is spoken to, or of, at the beginning of a sentence."""
-    words = [token.text for token in tokens(sentence.text)[:2]]
-    for person in transcript.people:
-        parts = folded(person.name).split()
-        if (parts and words[: len(parts)] == parts) or (words and parts and words[0] == parts[0]):
-            return person
-    return None
+    first = [token.text for token in tokens(sentence.text)[:1]]
+    return next((who for who in transcript.people if first and folded(who.name).split()[:1] == first), None)
 
 
 def _next_speaker(said: Sequence[_Sentence], index: int, sentence: _Sentence) -> Speaker | None:
@@ -199,7 +195,7 @@ def _highlights(said: Sequence[_Sentence], transcript: Transcript, language: Lan
         yield said[index], None
 
 
-def _distinct(found: Sequence[_Found]) -> Iterator[_Found]:
+def _distinct(found: Iterable[_Found]) -> Iterator[_Found]:
     """Without what was said before in other words of the same kind, for the same owner."""
     kept: list[_Found] = []
     for sentence, owner in found:

@@ -166,10 +166,13 @@ class Lane:
             for task in (hearing, feeding):
                 task.cancel()
             closing = asyncio.create_task(stream.aclose(), name=f"lane-{self._number}.close")
-            _, left = await asyncio.wait((hearing, feeding, closing), timeout=CLOSE_S)
+            done, left = await asyncio.wait((hearing, feeding, closing), timeout=CLOSE_S)
             for task in left:
                 task.cancel()
-            if left or closing.exception() is not None:
+            await asyncio.gather(
+                *done, return_exceptions=True
+            )  # what they failed with is known, or of no use
+            if left or closing.cancelled() or closing.exception() is not None:
                 log.warning("engine.not_closed", engine=self.engine.name, tasks=len(left))
 
     async def _feed(self, stream: stt.RecognizeStream) -> None:

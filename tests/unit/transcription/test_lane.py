@@ -117,3 +117,20 @@ def test_fault_of_whoever_is_told_is_not_taken_for_the_engines():
 
     run_virtual(main())
     assert not [each for each in told if isinstance(each, EngineDown)]
+
+
+def test_stream_that_cancels_its_own_closing_is_no_cancellation_of_ours():
+    class SelfCancelled(ClingingStream):
+        async def aclose(self) -> None:
+            raise asyncio.CancelledError
+
+    class Cancelling(TellingSTT):
+        def stream(self, **options: Any) -> SelfCancelled:
+            stream = SelfCancelled(self, options["conn_options"])
+            self.health.streams.append(stream)
+            return stream
+
+    health = Health(breaks_at_s=2.0)
+    run = transcribe(TALK, (lambda: Cancelling(health), PLAIN), then_s=20)
+    assert_all_heard_once(run, TALK)
+    assert len(health.streams) == 2
