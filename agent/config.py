@@ -157,6 +157,17 @@ class Limits(_Section):
     max_participants: Annotated[int, Field(ge=0)]
 
 
+class Analysis(_Section):
+    scenario: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+    scenarios_dir: str
+    settle_s: Annotated[int, Field(ge=0, le=86_400)]
+
+
+class Console(_Section):
+    host: Annotated[str, Field(min_length=1)]
+    port: Annotated[int, Field(ge=0, le=65535)]
+
+
 class Log(_Section):
     level: Literal["debug", "info", "warning", "error"]
     format: Literal["auto", "json", "text"]
@@ -183,6 +194,8 @@ class Settings(BaseSettings):
     database: Database
     journal: Journal
     limits: Limits
+    analysis: Analysis
+    console: Console
     log: Log
 
     @property
@@ -203,6 +216,11 @@ class Settings(BaseSettings):
     def stems_dir(self) -> Path:
         """Where sessions keep each speaker's audio."""
         return self.data_dir / "stems"
+
+    @property
+    def renderings_dir(self) -> Path:
+        """Where audio lies that was made for listening."""
+        return self.data_dir / "renderings"
 
     @classmethod
     def settings_customise_sources(

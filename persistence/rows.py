@@ -9,16 +9,21 @@ from persistence.tables import SCHEMA
 
 __all__ = [
     "AGENT_DEATH",
+    "ANALYSIS",
+    "API_KEY",
     "AUDIT_EVENT",
     "EPOCH",
+    "EVIDENCE",
     "GAP",
     "LEASE",
     "PARTICIPANT",
     "PROCESSING_ERROR",
+    "RENDERING",
     "ROOM_CONFIG",
     "SESSION",
     "SESSION_COMMAND",
     "SID",
+    "STATEMENT",
     "STEM",
     "USAGE",
     "UTTERANCE",
@@ -40,6 +45,11 @@ SESSION_COMMAND = SCHEMA.tables["session_command"]
 ROOM_CONFIG = SCHEMA.tables["room_config"]
 PROCESSING_ERROR = SCHEMA.tables["processing_error"]
 AUDIT_EVENT = SCHEMA.tables["audit_event"]
+ANALYSIS = SCHEMA.tables["analysis"]
+STATEMENT = SCHEMA.tables["statement"]
+EVIDENCE = SCHEMA.tables["evidence"]
+RENDERING = SCHEMA.tables["rendering"]
+API_KEY = SCHEMA.tables["api_key"]
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -11,11 +11,16 @@ from sqlmodel import Field, SQLModel
 __all__ = [
     "SCHEMA",
     "AgentDeath",
+    "Analysis",
+    "AnalysisStatus",
+    "ApiKey",
     "AuditEvent",
+    "Evidence",
     "Gap",
     "Lease",
     "Participant",
     "ProcessingError",
+    "Rendering",
     "RoomConfig",
     "Session",
     "SessionCommand",
@@ -23,6 +28,7 @@ __all__ = [
     "SessionSid",
     "SessionStatus",
     "Space",
+    "Statement",
     "Stem",
     "Usage",
     "Utterance",
@@ -83,6 +89,15 @@ class SessionStatus(StrEnum):
     LIVE = "live"
     ENDED = "ended"
     MERGED = "merged"  # it was provisional, and is a part of another one
+
+
+class AnalysisStatus(StrEnum):
+    """Where a run of an analysis is."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
 
 
 class Space(SQLModel, table=True):
@@ -363,6 +378,108 @@ class ProcessingError(SQLModel, table=True):
     message: str = Field(sa_type=Text)
     at: datetime = Field(sa_type=UtcDateTime)
     is_read: bool = False
+
+
+class Analysis(SQLModel, table=True):
+    """One run of an analysis of a session. The newest by `version` is the one that counts.
+
+    `step` is the one that runs, or failed; `attempt` rises each time that somebody has a failed run tried
+    again. A session that was taken for over and went on ends another time, and `session_ended_at` tells which
+    end this is of. `incomplete` names what was missing where not all of the session could be had. `claims` is
+    how many statements the engine made, and `drops` how many of them did not hold, by the reason.
+    """
+
+    __tablename__ = "analysis"
+    __table_args__ = (
+        Index("analysis_by_session", "space_id", "session_id", "version", unique=True),
+        Index("analysis_by_status", "status", "id"),
+    )
+
+    id: str = Field(sa_type=Key, primary_key=True)
+    space_id: str = Field(sa_type=Key, foreign_key="space.id")
+    session_id: str = Field(sa_type=Key, foreign_key="session.id")
+    version: int
+    scenario: str = Field(sa_type=Key)
+    scenario_version: int
+    engine: str = Field(sa_type=Text)
+    language: str = Field(sa_type=Text)
+    status: str = Field(sa_type=Key)
+    step: str = Field(default="", sa_type=Text)
+    attempt: int = 1
+    session_ended_at: datetime = Field(sa_type=UtcDateTime)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    incomplete: list[str] = Field(default_factory=list, sa_type=JSON)
+    statistics: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    keywords: list[str] = Field(default_factory=list, sa_type=JSON)
+    claims: int = 0
+    drops: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+
+
+class Statement(SQLModel, table=True):
+    """What an analysis says. Its owner is who is to do it, where it is an action."""
+
+    __tablename__ = "statement"
+
+    analysis_id: str = Field(sa_type=Key, primary_key=True, foreign_key="analysis.id")
+    number: int = Field(primary_key=True)
+    space_id: str = Field(sa_type=Key, foreign_key="space.id")
+    kind: str = Field(sa_type=Key)
+    text: str = Field(sa_type=Text)
+    owner_identity: str = Field(default="", sa_type=Text)
+    owner_name: str = Field(default="", sa_type=Text)
+    due: str = Field(default="", sa_type=Text)
+    confidence: float
+    support: str = Field(sa_type=Text)
+
+
+class Evidence(SQLModel, table=True):
+    """The words that a statement rests on: characters of an utterance, from one offset up to the other."""
+
+    __tablename__ = "evidence"
+
+    analysis_id: str = Field(sa_type=Key, primary_key=True, foreign_key="analysis.id")
+    statement: int = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    space_id: str = Field(sa_type=Key, foreign_key="space.id")
+    utterance: str = Field(sa_type=Key)
+    start_offset: int
+    end_offset: int
+    identity: str = Field(sa_type=Key)
+    name: str = Field(sa_type=Text)
+    text: str = Field(sa_type=Text)
+    start_ms: int = Field(sa_type=BigInteger)
+    end_ms: int = Field(sa_type=BigInteger)
+
+
+class Rendering(SQLModel, table=True):
+    """Audio made of a session's stems, for listening. `path` is relative to the folder of all of them."""
+
+    __tablename__ = "rendering"
+
+    session_id: str = Field(sa_type=Key, primary_key=True, foreign_key="session.id")
+    kind: str = Field(sa_type=Key, primary_key=True)
+    space_id: str = Field(sa_type=Key, foreign_key="space.id")
+    path: str = Field(sa_type=Text)
+    media_type: str = Field(sa_type=Text)
+    duration_ms: int = Field(sa_type=BigInteger)
+    size_bytes: int = Field(sa_type=BigInteger)
+    made_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class ApiKey(SQLModel, table=True):
+    """Who holds the key that hashes to `hash` may read what is in its space."""
+
+    __tablename__ = "api_key"
+    __table_args__ = (Index("api_key_by_hash", "hash", unique=True),)
+
+    id: str = Field(sa_type=Key, primary_key=True)
+    space_id: str = Field(sa_type=Key, foreign_key="space.id")
+    name: str = Field(sa_type=Text)
+    hash: str = Field(sa_type=Key)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    used_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class AuditEvent(SQLModel, table=True):
