@@ -92,14 +92,15 @@ class Database:
             event.listen(self._engine, "connect", self._prepare_postgresql, insert=True)
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """The one that the settings name, with one connection at a time.
+    def of(cls, settings: Settings, connections: int = 1) -> Self:
+        """The one that the settings name, with at most so many connections at once.
 
         Raises:
             ConfigError: As above.
         """
         return cls(
             settings.database_url,
+            connections=connections,
             connect_timeout_s=settings.database.connect_timeout_s,
             statement_timeout_s=settings.database.statement_timeout_s,
             recycle_s=settings.database.recycle_s,

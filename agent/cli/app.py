@@ -10,7 +10,22 @@ from typing import Annotated
 
 import typer
 
-from agent.cli import config, db, doctor, export, journal, play, sessions, token, up, watch, worker
+from agent.cli import (
+    analyst,
+    config,
+    console,
+    db,
+    doctor,
+    export,
+    journal,
+    keys,
+    play,
+    sessions,
+    token,
+    up,
+    watch,
+    worker,
+)
 from agent.cli.ending import EXIT_WRONG_INPUT
 from agent.errors import ConfigError, InputError, RoomscribeError
 
@@ -28,12 +43,16 @@ app = typer.Typer(
 )
 app.command("up")(up.up)
 app.command("worker")(worker.worker)
+app.command("analyst")(analyst.analyst)
+app.command("console")(console.console)
 app.command("doctor")(doctor.doctor)
 app.command("play")(play.play)
 app.command("watch")(watch.watch)
 app.command("token")(token.token)
 app.command("export")(export.export)
+app.command("retry")(analyst.retry)
 app.add_typer(sessions.app, name="sessions")
+app.add_typer(keys.app, name="keys")
 app.add_typer(journal.app, name="journal")
 app.add_typer(db.app, name="db")
 app.add_typer(config.app, name="config")

@@ -1,0 +1,156 @@
+"""A session that has ended is analysed, whatever happens to who does it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import pytest
+from sqlalchemy import func, select
+
+from agent.analyst.steps import STEPS
+from agent.config import Settings
+from agent.ingest.meeting import load_meeting
+from persistence import analyses, renderings, sessions
+from persistence.analyses import Run
+from persistence.database import Database
+from persistence.records import DEFAULT_SPACE
+from persistence.rows import EVIDENCE, PROCESSING_ERROR, STATEMENT
+from tests.integration.analyst.conftest import Analyst
+from tests.support.meetings import INCIDENT_REVIEW
+from tests.support.past_session import keep_meeting
+
+UntilRun = Callable[[str, str], Run]
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def session(database: Database, settings: Settings) -> str:
+    """The first 45 s of a meeting, with audio."""
+    return keep_meeting(database, load_meeting(INCIDENT_REVIEW, end_s=45), stems_dir=settings.stems_dir)
+
+
+@pytest.fixture
+def short_session(database: Database, settings: Settings) -> str:
+    """The first 20 s."""
+    return keep_meeting(database, load_meeting(INCIDENT_REVIEW, end_s=20), stems_dir=settings.stems_dir)
+
+
+def test_session_that_has_ended_gets_statements_with_evidence_statistics_and_a_mix(
+    analyst: Analyst, session: str, database: Database, settings: Settings, until_run: UntilRun
+) -> None:
+    analyst.start()
+    run = until_run(session, "done")
+    assert (run.version, run.attempt) == (1, 1)
+    assert (run.scenario, run.engine, run.step) == ("meeting", "extractive", "")
+    assert run.incomplete == []
+    assert run.statistics["duration_ms"] == 45_000
+    assert {each["speaker"]["name"] for each in run.statistics["participations"]} >= {"Nora", "Felix", "Omar"}
+    with database.read() as connection:
+        found = analyses.statements(connection, DEFAULT_SPACE, run.id)
+        rendering = renderings.get(connection, DEFAULT_SPACE, session)
+    assert {statement.kind for statement in found} >= {"action", "highlight"}
+    assert all(statement.evidence for statement in found)
+    assert rendering is not None
+    with av.open(str(settings.renderings_dir / rendering.path)) as container:
+        assert round(container.duration / av.time_base) == 45
+    assert analyst.steps() == list(STEPS)
+    assert analyst.stop() == 0
+    log = analyst.log.read_text(encoding="utf-8")
+    assert not [each for statement in found for each in statement.evidence if each.text in log]
+
+
+@pytest.mark.parametrize(
+    ("settings", "when", "step"),
+    [
+        *(("sqlite", when, step) for step in STEPS for when in ("before", "after")),
+        ("postgresql", "after", "store"),
+    ],
+    indirect=["settings"],
+)
+def test_analyst_that_is_killed_at_a_step_goes_on_with_it_and_does_nothing_twice(
+    analyst: Analyst, short_session: str, database: Database, until_run: UntilRun, when: str, step: str
+) -> None:
+    session = short_session
+    analyst.start(f"{when}:{step}")
+    assert analyst.wait() == -9
+    analyst.start()
+    run = until_run(session, "done")
+    place = STEPS.index(step)
+    # Killed before it, the step had not even said that it begins.
+    before = STEPS[: place + 1] if when == "after" else STEPS[:place]
+    assert analyst.steps() == [*before, *STEPS[place:]]
+    assert (run.version, run.attempt) == (1, 1)
+    with database.read() as connection:
+        found = analyses.statements(connection, DEFAULT_SPACE, run.id)
+        rows = connection.execute(select(func.count()).select_from(STATEMENT)).scalar_one()
+        pieces = connection.execute(select(func.count()).select_from(EVIDENCE)).scalar_one()
+        errors = connection.execute(select(func.count()).select_from(PROCESSING_ERROR)).scalar_one()
+    assert rows == len(found) > 0
+    assert pieces == sum(len(statement.evidence) for statement in found)
+    assert errors == 0
+
+
+def test_session_whose_journal_does_not_come_is_analysed_without_and_says_so(
+    analyst: Analyst, database: Database, until_run: UntilRun
+) -> None:
+    session = keep_meeting(database, load_meeting(INCIDENT_REVIEW, end_s=45), is_settled=False)
+    analyst.start(ROOMSCRIBE_ANALYSIS__SETTLE_S="0")
+    assert until_run(session, "done").incomplete == ["journal"]
+
+
+def test_analysis_waits_for_a_journal_that_is_on_its_way(
+    analyst: Analyst, database: Database, until_run: UntilRun
+) -> None:
+    session = keep_meeting(
+        database, load_meeting(INCIDENT_REVIEW, end_s=45), is_settled=False, ended_now=True
+    )
+    analyst.start()
+    assert until_run(session, "running").step == "settle"
+    with database.write() as connection:
+        sessions.settle(connection, DEFAULT_SPACE, session, 1)
+    assert until_run(session, "done").incomplete == []
+
+
+def test_audio_that_is_gone_leaves_the_rest_and_is_said_to_be_missing(
+    analyst: Analyst, session: str, database: Database, settings: Settings, until_run: UntilRun
+) -> None:
+    next(settings.stems_dir.rglob("TR_Nora-0001.ogg")).unlink()
+    analyst.start()
+    assert until_run(session, "done").incomplete == ["audio"]
+    with database.read() as connection:
+        assert renderings.get(connection, DEFAULT_SPACE, session) is not None
+
+
+def test_step_that_fails_is_told_to_an_admin_and_can_be_tried_again(
+    analyst: Analyst,
+    session: str,
+    database: Database,
+    settings: Settings,
+    tmp_path: Path,
+    until_run: UntilRun,
+) -> None:
+    settings.renderings_dir.write_text("not a folder", encoding="utf-8")
+    analyst.start()
+    run = until_run(session, "failed")
+    assert run.step == "mix"
+    with database.read() as connection:
+        (error,) = connection.execute(select(PROCESSING_ERROR)).all()
+        # What was found before is there to be read.
+        assert analyses.statements(connection, DEFAULT_SPACE, run.id)
+    assert (error.session_id, error.stage, error.is_read) == (session, "analysis", False)
+    settings.renderings_dir.unlink()
+    with database.write() as connection:
+        assert analyses.retry(connection, run)
+    assert until_run(session, "done").attempt == 2
+
+
+def test_second_analyst_of_a_folder_says_that_there_is_one(
+    analyst: Analyst, session: str, until_run: UntilRun, tmp_path: Path
+) -> None:
+    analyst.start()
+    until_run(session, "done")
+    second = Analyst(tmp_path, analyst._environment)
+    second.start()
+    assert second.wait() == 2
+    assert "has an analyst already" in second.log.read_text(encoding="utf-8")
