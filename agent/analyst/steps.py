@@ -23,7 +23,7 @@ from agent.analysis.statistics import Stay, statistics
 from agent.analysis.transcript import Transcript, Utterance
 from agent.config import Settings
 from agent.errors import InputError
-from agent.recording.listening_mix import render
+from agent.recording.listening_mix import MEDIA_TYPE, render
 from agent.values import Speaker
 from persistence import analyses, renderings
 from persistence.analyses import Run
@@ -39,7 +39,6 @@ log = structlog.get_logger(__name__)
 
 STEPS = ("settle", "statistics", "analyse", "store", "mix")
 SETTLE_POLL_S = 1.0
-MEDIA_TYPE = "audio/mp4"
 
 JOURNAL_MISSING = "journal"  # not all that was said is known yet to be in the database
 AUDIO_MISSING = "audio"  # some of the audio could not be read
