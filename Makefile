@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH)
 export UV_PYTHON_DOWNLOADS := never
 
 RUN := uv run --no-sync
-ALL_PARTS := bench livekit toxiproxy postgres
+ALL_PARTS := bench livekit toxiproxy postgres chromium
 
 .PHONY: help setup demo test test-pythons check check-wheel bench clean
 
@@ -56,5 +56,5 @@ bench:
 	$(RUN) python -m benchmarks $(ARGS)
 
 clean:
-	rm -rf .venv .tools dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .tools dist roomscribe-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find agent persistence plugins benchmarks scripts tests -name __pycache__ -prune -exec rm -rf {} +

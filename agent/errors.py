@@ -2,7 +2,7 @@
 
     RoomscribeError
     ├── ConfigError      a setting is wrong or missing; the command ends with exit code 2
-    ├── InputError       what a person gave on the command line cannot be used; exit code 2
+    ├── InputError       what a person or a program gave cannot be used; exit code 2
     ├── LiveKitError     the LiveKit server is away or refuses us
     ├── EngineError      a speech engine cannot be loaded or does not work
     ├── DatabaseError    the database refuses what was asked, and always will
@@ -38,7 +38,7 @@ class ConfigError(RoomscribeError):
 
 
 class InputError(RoomscribeError):
-    """What a person gave on the command line cannot be used."""
+    """What a person or a program gave cannot be used."""
 
 
 class LiveKitError(RoomscribeError):

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from agent.cli.ending import end_process
-from benchmarks import chaos, floor, live, outage, whisper, writes
+from benchmarks import analysis, chaos, floor, live, outage, whisper, writes
 
 BENCHMARKS: Sequence[Callable[[Sequence[str]], int]] = (
     live.main,
@@ -13,6 +13,7 @@ BENCHMARKS: Sequence[Callable[[Sequence[str]], int]] = (
     outage.main,
     writes.main,
     chaos.main,
+    analysis.main,
 )
 
 

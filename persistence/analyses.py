@@ -26,6 +26,7 @@ __all__ = [
     "get",
     "newest",
     "newest_of",
+    "problem",
     "retry",
     "statements",
     "step",
@@ -35,7 +36,6 @@ __all__ = [
 ]
 
 STAGE = "analysis"  # of a ProcessingError
-UNFINISHED = (AnalysisStatus.PENDING, AnalysisStatus.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,12 @@ class Run:
     drops: Mapping[str, int]
 
 
-def wanting(connection: Connection, *, limit: int, ended_after: datetime | None = None) -> list[Wanting]:
+def wanting(connection: Connection, *, limit: int, heard_since: datetime | None = None) -> list[Wanting]:
     """The sessions of all spaces that want to be analysed, those first that were heard last.
 
     Args:
         limit: At most so many.
-        ended_after: Look only at those that were heard of since, which an index finds.
+        heard_since: Look only at those that were heard of since, which an index finds.
     """
     mine = and_(ANALYSIS.c.space_id == SESSION.c.space_id, ANALYSIS.c.session_id == SESSION.c.id)
     of_this_end = select(ANALYSIS.c.id).where(mine, ANALYSIS.c.session_ended_at == SESSION.c.ended_at)
@@ -90,8 +90,8 @@ def wanting(connection: Connection, *, limit: int, ended_after: datetime | None 
         .order_by(SESSION.c.heard_at.desc())
         .limit(limit)
     )
-    if ended_after is not None:
-        query = query.where(SESSION.c.heard_at >= ended_after)
+    if heard_since is not None:
+        query = query.where(SESSION.c.heard_at >= heard_since)
     return [Wanting(*row) for row in connection.execute(query)]
 
 
@@ -137,7 +137,7 @@ def begin(
 
 def unfinished(connection: Connection, *, limit: int) -> list[Run]:
     """The runs of all spaces that are to go on, the oldest first."""
-    query = _runs().where(ANALYSIS.c.status.in_(UNFINISHED)).order_by(ANALYSIS.c.created_at).limit(limit)
+    query = _runs().where(ANALYSIS.c.finished_at.is_(None)).order_by(ANALYSIS.c.created_at).limit(limit)
     return [_run(row) for row in connection.execute(query)]
 
 
@@ -203,7 +203,10 @@ def statements(connection: Connection, space: str, run_id: str) -> list[Statemen
 def step(connection: Connection, run_id: str, name: str) -> None:
     """A step of a run begins."""
     connection.execute(
-        update(ANALYSIS).where(ANALYSIS.c.id == run_id).values(status=AnalysisStatus.RUNNING, step=name)
+        update(ANALYSIS)
+        .where(ANALYSIS.c.id == run_id)
+        # A run that goes on after all, though it was taken for failed, is one that is to be finished.
+        .values(status=AnalysisStatus.RUNNING, step=name, finished_at=None)
     )
 
 
@@ -288,7 +291,7 @@ def fail(connection: Connection, run: Run, code: str, message: str) -> None:
         .where(ANALYSIS.c.id == run.id)
         .values(status=AnalysisStatus.FAILED, finished_at=clock(connection))
     )
-    error_id = f"{run.id}-{run.attempt}"
+    error_id = _error_id(run)
     known = select(PROCESSING_ERROR.c.id).where(PROCESSING_ERROR.c.id == error_id)
     if connection.execute(known).first() is None:
         connection.execute(
@@ -305,6 +308,18 @@ def fail(connection: Connection, run: Run, code: str, message: str) -> None:
         )
 
 
+def problem(connection: Connection, run: Run) -> str:
+    """Why a run has failed, as `fail` was told; empty where it has not."""
+    if run.status != AnalysisStatus.FAILED:
+        return ""
+    message = connection.execute(
+        select(PROCESSING_ERROR.c.message).where(
+            PROCESSING_ERROR.c.space_id == run.space_id, PROCESSING_ERROR.c.id == _error_id(run)
+        )
+    ).scalar_one_or_none()
+    return message or ""
+
+
 def retry(connection: Connection, run: Run) -> bool:
     """Have a failed run tried again from its first step; tells whether it had failed."""
     return (
@@ -319,6 +334,10 @@ def retry(connection: Connection, run: Run) -> bool:
         ).rowcount
         > 0
     )
+
+
+def _error_id(run: Run) -> str:
+    return f"{run.id}-{run.attempt}"
 
 
 def _runs() -> Select[Any]:

@@ -32,6 +32,7 @@ __all__ = [
     "find_by_prefix",
     "find_by_sid",
     "get_session",
+    "has_ended",
     "is_complete",
     "list_sessions",
     "resolve",
@@ -121,6 +122,14 @@ def find_by_prefix(connection: Connection, space: str, prefix: str) -> set[str]:
         SESSION.c.space_id == space, beginning == prefix
     )
     return set(connection.execute(query).scalars())
+
+
+def has_ended(connection: Connection, space: str, session_id: str) -> bool:
+    """Whether a session is over. One that its agent alone is gone from may yet go on, within a minute."""
+    ended = select(SESSION.c.id).where(
+        SESSION.c.space_id == space, SESSION.c.id == session_id, SESSION.c.status == SessionStatus.ENDED
+    )
+    return connection.execute(ended).first() is not None
 
 
 def is_complete(connection: Connection, space: str, session_id: str) -> bool:

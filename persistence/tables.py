@@ -392,7 +392,12 @@ class Analysis(SQLModel, table=True):
     __tablename__ = "analysis"
     __table_args__ = (
         Index("analysis_by_session", "space_id", "session_id", "version", unique=True),
-        Index("analysis_by_status", "status", "id"),
+        Index(
+            "analysis_unfinished",
+            "created_at",
+            sqlite_where=text("finished_at IS NULL"),
+            postgresql_where=text("finished_at IS NULL"),
+        ),
     )
 
     id: str = Field(sa_type=Key, primary_key=True)

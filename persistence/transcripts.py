@@ -1,15 +1,15 @@
 """What was said in a session, in the order in which it was said."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import BigInteger, Connection, cast, func, select, tuple_
 
 from persistence.paging import Page
 from persistence.records import Final, Gap
 from persistence.rows import GAP, UTTERANCE, columns, records
 
-__all__ = ["FinalCursor", "finals", "gaps", "iter_finals"]
+__all__ = ["FinalCursor", "finals", "gaps", "iter_finals", "unseen"]
 
 PAGE_FINALS = 500
 
@@ -58,6 +58,33 @@ def iter_finals(connection: Connection, space: str, session_id: str) -> Iterator
     while page.next is not None:
         page = finals(connection, space, session_id, after=page.next)
         yield from page.items
+
+
+def unseen(
+    connection: Connection, space: str, session_id: str, seen: Mapping[str, int], *, limit: int = PAGE_FINALS
+) -> tuple[Final, ...]:
+    """The final captions of a session that somebody does not have yet, by their time.
+
+    They need not lie behind those that they have: who spoke at the same time as others comes later, and so
+    does what was left behind by an agent that died.
+
+    Args:
+        seen: The revision of each one that they have, by its id.
+        limit: At most so many.
+    """
+    its = (UTTERANCE.c.space_id == space, UTTERANCE.c.session_id == session_id)
+    # Nothing is ever removed and revisions only rise, so that these two figures tell of any change.
+    total = cast(func.coalesce(func.sum(UTTERANCE.c.revision), 0), BigInteger)
+    if tuple(connection.execute(select(func.count(), total).where(*its)).one()) == (
+        len(seen),
+        sum(seen.values()),
+    ):
+        return ()
+    place = tuple(UTTERANCE.c[name] for name in FinalCursor._fields)
+    there = connection.execute(select(UTTERANCE.c.id, UTTERANCE.c.revision).where(*its).order_by(*place))
+    wanted = [id_ for id_, revision in there if revision > seen.get(id_, 0)][:limit]
+    found = select(*columns(UTTERANCE, Final)).where(*its, UTTERANCE.c.id.in_(wanted)).order_by(*place)
+    return records(connection, Final, found)
 
 
 def gaps(connection: Connection, space: str, session_id: str) -> tuple[Gap, ...]:

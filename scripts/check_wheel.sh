@@ -50,6 +50,9 @@ check_contents() {
     contents=$("$base_python" -m zipfile --list "${wheel[0]}")
     grep -q '^agent/agent\.toml ' <<<"$contents" || die "agent.toml is not in the wheel"
     grep -q '^persistence/migrations/versions/' <<<"$contents" || die "the migrations are not in the wheel"
+    grep -q '^prompts/meeting\.md ' <<<"$contents" || die "the scenarios are not in the wheel"
+    grep -q '^agent/analysis/languages/en\.toml ' <<<"$contents" || die "the languages are not in the wheel"
+    grep -q '^agent/console/templates/' <<<"$contents" || die "the pages are not in the wheel"
     ! grep -E '^(tests|benchmarks|scripts)/' <<<"$contents" || die "the wheel holds what only a checkout should"
 }
 
@@ -92,7 +95,7 @@ check_up_and_doctor() {
     port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
     export LIVEKIT_URL=ws://127.0.0.1:$port LIVEKIT_API_KEY=wheel
     LIVEKIT_API_SECRET=$("$python" -c 'import secrets; print(secrets.token_hex(24))')
-    export LIVEKIT_API_SECRET ROOMSCRIBE_LOG__FORMAT=json
+    export LIVEKIT_API_SECRET ROOMSCRIBE_LOG__FORMAT=json ROOMSCRIBE_CONSOLE__PORT=0
 
     say "roomscribe up --livekit"
     "$roomscribe" up --livekit >"$work/log" 2>&1 &
@@ -102,6 +105,9 @@ check_up_and_doctor() {
 
     say "roomscribe doctor, with a LiveKit server"
     "$roomscribe" doctor --json >"$work/doctor" || die "doctor finds a fault: $(cat "$work/doctor")"
+
+    say "the console's pages"
+    check_console || die "the console does not show its pages, or shows them without a key"
 
     say "SIGTERM ends up"
     kill -TERM "$up"
@@ -114,7 +120,36 @@ check_up_and_doctor() {
 
 is_gone() { ! kill -0 "$up" 2>/dev/null; }
 
-is_ready_or_gone() { grep -q worker.ready "$work/log" || is_gone; }
+is_ready_or_gone() {
+    { grep -q worker.ready "$work/log" && grep -q analyst.ready "$work/log" && grep -q console.ready "$work/log"; } ||
+        is_gone
+}
+
+check_console() {
+    "$python" - "$work/log" "$("$roomscribe" keys create --name wheel 2>/dev/null)" <<'PYTHON'
+import json, sys, urllib.error, urllib.request
+
+log, key = sys.argv[1:]
+lines = [json.loads(line) for line in open(log) if line.startswith("{")]
+(url,) = [line["url"] for line in lines if line.get("event") == "console.ready"]
+
+
+def status(path, **headers):
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url + path, headers=headers), timeout=10) as answer:
+            answer.read()
+            return answer.status
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+bearer = {"Authorization": f"Bearer {key}"}
+found = [status("/login"), status("/static/console.css"), status("/api/v1/sessions")]
+found += [status("/", **bearer), status("/api/v1/sessions", **bearer), status("/api/v1/openapi.json", **bearer)]
+sys.exit(found != [200, 200, 401, 200, 200, 200] and f"answers: {found}")
+PYTHON
+}
 
 # within SECONDS COMMAND: waits until the command succeeds; fails when the time is over.
 within() {

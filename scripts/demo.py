@@ -1,13 +1,14 @@
-"""Play the beginning of a meeting into a room and show the captions as they come: `make demo`.
+"""Play the beginning of a meeting into a room, show its captions, and make its report: `make demo`.
 
-Everything runs on this machine, as real as elsewhere: a livekit-server, `roomscribe up` and two more commands
-of Roomscribe, one that speaks and one that watches. It ends by itself and leaves nothing behind.
+Everything runs on this machine, as real as elsewhere: a livekit-server, `roomscribe up` and a few more
+commands of Roomscribe. It ends by itself, and leaves one folder with the report and what the console shows.
 """
 
 import asyncio
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -15,7 +16,6 @@ import sysconfig
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, chdir
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from agent.cli.child import Child
@@ -23,6 +23,7 @@ from agent.cli.child import Child
 ROOT = Path(__file__).resolve().parents[1]
 MEETING = ROOT / "tests" / "data" / "meetings" / "incident_review"
 ROOMSCRIBE = Path(sysconfig.get_path("scripts")) / "roomscribe"
+LEFT = ROOT / "roomscribe-demo"  # what it leaves
 ROOM = "demo"
 PLAYED_S = 45
 
@@ -30,12 +31,22 @@ PLAYED_S = 45
 READY_LIMIT_S = 90.0
 PLAY_LIMIT_S = PLAYED_S + 60.0
 STOP_LIMIT_S = 60.0
+REPORT_LIMIT_S = 120.0
+COMMAND_LIMIT_S = 30.0
 LAST_WORDS_S = 3.0  # from the last word played to its final caption
 POLL_S = 0.1
 LOG_LINES_SHOWN = 20
 
 NEXT = """\
-Try next: `.venv/bin/roomscribe up --livekit` keeps it running and tells what other terminals need for
+
+The report is a file: {report}
+To hear the words behind each statement, open the console of this session:
+
+    ROOMSCRIBE_DATA_DIR={data} .venv/bin/roomscribe console
+
+and in a browser http://127.0.0.1:8700, with the key {key}
+
+Try next: `.venv/bin/roomscribe up --livekit` keeps it all running and tells what other terminals need for
 `.venv/bin/roomscribe watch ROOM`. README.md tells how to put it beside your own LiveKit."""
 
 
@@ -44,8 +55,10 @@ class DemoError(Exception):
 
 
 def main() -> int:
-    with TemporaryDirectory(prefix="roomscribe-demo-") as name, chdir(name):
-        log = Path(name, "roomscribe.log")
+    shutil.rmtree(LEFT, ignore_errors=True)
+    LEFT.mkdir(mode=0o700)
+    with chdir(LEFT):
+        log = LEFT / "roomscribe.log"
         try:
             asyncio.run(_until_ended_from_outside(log))
         except DemoError as error:
@@ -86,13 +99,55 @@ async def _demo(log: Path) -> None:
             await _until_played(play, watch)
             await asyncio.sleep(LAST_WORDS_S)
             await watch.stop(STOP_LIMIT_S)
+            session = await _session_id(environment)
+            await _run(environment, "sessions", "end", session)
+            _say("the session is over; now it is analysed:")
+            report = await start(
+                "report", session, "--wait", "--output", str(LEFT / "report.html"), quiet=False
+            )
+            await _until_reported(report)
+            key = (await _run(environment, "keys", "create", "--name", "demo")).strip()
             if code := await up.stop(STOP_LIMIT_S):
                 raise DemoError(f"Roomscribe ended with {code}")
     finals = sum(entry.get("finals", 0) for entry in _entries(log) if entry.get("event") == "session.ended")
     if not finals:
         raise DemoError("nobody was captioned")
-    _say(f"the session is over, with {finals} captions")
-    print(NEXT)
+    _say(f"done, with {finals} captions")
+    print(NEXT.format(report=LEFT / "report.html", data=LEFT / "data", key=key))
+
+
+async def _session_id(environment: dict[str, str]) -> str:
+    listed = json.loads(await _run(environment, "sessions", "list", "--room", ROOM, "--json"))
+    if not listed:
+        raise DemoError("no session was kept")
+    return str(listed[0]["id"])
+
+
+async def _run(environment: dict[str, str], *arguments: str) -> str:
+    """What a command of Roomscribe prints."""
+    process = await asyncio.create_subprocess_exec(
+        str(ROOMSCRIBE), *arguments, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(COMMAND_LIMIT_S):
+            printed, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise DemoError(f"`roomscribe {' '.join(arguments)}` did not end") from None
+    if process.returncode:
+        raise DemoError(f"`roomscribe {' '.join(arguments)}` ended with {process.returncode}")
+    return printed.decode()
+
+
+async def _until_reported(report: Child) -> None:
+    try:
+        async with asyncio.timeout(REPORT_LIMIT_S):
+            code = await report.wait()
+    except TimeoutError:
+        raise DemoError(f"the session was not analysed within {REPORT_LIMIT_S:g} s") from None
+    if code:
+        raise DemoError(f"`roomscribe report` ended with {code}")
 
 
 def _environment() -> dict[str, str]:
@@ -106,6 +161,8 @@ def _environment() -> dict[str, str]:
         "LIVEKIT_API_KEY": "demo",
         "LIVEKIT_API_SECRET": secrets.token_urlsafe(32),
         "ROOMSCRIBE_LOG__FORMAT": "json",
+        "ROOMSCRIBE_DATA_DIR": str(LEFT / "data"),
+        "ROOMSCRIBE_CONSOLE__PORT": "0",
     }
 
 

@@ -10,6 +10,7 @@
 #   livekit    livekit-server, in .tools/bin where PATH has none
 #   toxiproxy  toxiproxy-server, by which tests and benchmarks disturb connections; in .tools/bin where PATH has none
 #   postgres   PostgreSQL, of which tests and benchmarks run servers of their own
+#   chromium   Chromium, in which tests open the pages of the console
 #
 # Everything goes into this checkout; only uv and Go keep their usual caches in the home folder. A Debian package
 # that one of these cannot do without is installed where root asks for it; else the line to run is said. What is
@@ -19,7 +20,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/pythons.sh
 source scripts/pythons.sh
 
-PARTS='uv, python, dev, bench, livekit, toxiproxy, postgres'
+PARTS='uv, python, dev, bench, livekit, toxiproxy, postgres, chromium'
 UV_WANTED='uv>=0.9,<1'
 UV_AT_LEAST=0.9
 # The release that Roomscribe is tested with. Those just before and after it cannot be had by `go install`.
@@ -44,6 +45,7 @@ main() {
             livekit) install_livekit ;;
             toxiproxy) install_toxiproxy ;;
             postgres) install_postgres ;;
+            chromium) install_chromium ;;
             *) die "part '$part' is unknown; known: $PARTS" ;;
         esac
     done
@@ -143,6 +145,15 @@ install_postgres() {
         echo 'create_main_cluster = false' >"$NO_CLUSTER"
     fi
     install_debian postgresql "tests and benchmarks run servers of their own"
+}
+
+install_chromium() {
+    local found
+    if found=$(command -v chromium); then
+        say "Chromium is there ($found)"
+        return
+    fi
+    install_debian chromium "tests open the pages of the console in it"
 }
 
 # --- What the machine must have -----------------------------------------------------------------------------------

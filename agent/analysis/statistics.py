@@ -148,15 +148,13 @@ def _most_at_once(each: Sequence[Sequence[_Interval]]) -> int:
 
 def _turns(utterances: Sequence[Utterance]) -> dict[str, int]:
     counts: dict[str, int] = {}
-    before: Utterance | None = None
-    for utterance in sorted(utterances, key=lambda each: each.start_ms):
+    holder, until_ms = "", 0
+    # Who begins at the same time is told apart by what does not depend on the order of what is given.
+    for utterance in sorted(utterances, key=lambda each: (each.start_ms, each.end_ms, each.speaker.identity)):
         identity = utterance.speaker.identity
-        goes_on = (
-            before is not None
-            and before.speaker.identity == identity
-            and utterance.start_ms - before.end_ms <= TURN_PAUSE_MS
-        )
-        if not goes_on:
+        if counts and identity == holder and utterance.start_ms - until_ms <= TURN_PAUSE_MS:
+            until_ms = max(until_ms, utterance.end_ms)
+        else:
             counts[identity] = counts.get(identity, 0) + 1
-        before = utterance
+            holder, until_ms = identity, utterance.end_ms
     return counts

@@ -114,7 +114,7 @@ class Sweeper:
             now = database_time(connection)
             is_due = self._swept_all_at is None or now - self._swept_all_at > FULL_SWEEP_EVERY
             since = None if is_due else now - RECENT
-            found = analyses.wanting(connection, limit=MOST_BEGUN, ended_after=since)
+            found = analyses.wanting(connection, limit=MOST_BEGUN, heard_since=since)
         if is_due and len(found) < MOST_BEGUN:
             self._swept_all_at = now
         return found

@@ -18,13 +18,15 @@ def analyst(context: typer.Context) -> None:
     import signal
     import threading
 
+    # Before all else, since loading itself takes a processor for a second.
+    os.nice(NICENESS)
+
     from agent.analyst.analyst import run_analyst
     from agent.config import load_settings
     from agent.telemetry.logs import configure_logs
 
     settings = load_settings(context.obj)
     configure_logs(settings.log.level, settings.log.format)
-    os.nice(NICENESS)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())

@@ -20,6 +20,7 @@ from agent.cli import (
     journal,
     keys,
     play,
+    report,
     sessions,
     token,
     up,
@@ -50,6 +51,7 @@ app.command("play")(play.play)
 app.command("watch")(watch.watch)
 app.command("token")(token.token)
 app.command("export")(export.export)
+app.command("report")(report.report)
 app.command("retry")(analyst.retry)
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(keys.app, name="keys")

@@ -1,14 +1,10 @@
 """`roomscribe export`: what was said in a session, as a file."""
 
-import os
-import shutil
-import sys
 import tempfile
-import uuid
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["export"]
 
-EXIT_FAILED = 1
 IN_MEMORY_BYTES = 1_000_000  # what is larger waits on the disk
 
 
@@ -48,6 +43,7 @@ def export(
     share have the identity behind them.
     """
     from agent.captions.formats import FORMATS
+    from agent.cli.output import save, show
     from agent.cli.sessions import find_session, reading
 
     write = FORMATS[chosen or _format_of(output)]
@@ -61,9 +57,9 @@ def export(
             typer.echo("the session is not over: this is what was said so far", err=True)
         waiting.seek(0)
         if output is not None:
-            _save(waiting, output)
+            save(waiting, output)
         else:
-            _print(waiting)
+            show(waiting)
 
 
 def _format_of(output: Path | None) -> Format:
@@ -116,42 +112,3 @@ def _cues(finals: "Iterable[Final]") -> "Iterable[Cue]":
             start_ms=final.start_ms,
             end_ms=final.end_ms,
         )
-
-
-def _print(source: IO[bytes]) -> None:
-    try:
-        shutil.copyfileobj(source, sys.stdout.buffer)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Who read it has had enough. Python would try again at its end, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(EXIT_FAILED) from None
-
-
-def _save(source: IO[bytes], output: Path) -> None:
-    from agent.errors import InputError
-
-    try:
-        if output.exists() and not output.is_file():
-            # A device or a pipe, which nothing may replace; a folder refuses.
-            with output.open("wb") as target:
-                shutil.copyfileobj(source, target)
-        else:
-            _replace(output.resolve(), source)
-    except OSError as error:
-        raise InputError(
-            f"{output} cannot be written: {error.strerror}; give --output a file that you may write to"
-        ) from None
-
-
-def _replace(file: Path, source: IO[bytes]) -> None:
-    """Put a file where maybe another one is; nobody ever sees the half of it."""
-    part = file.with_name(f".roomscribe-{uuid.uuid4().hex}")
-    try:
-        with part.open("xb") as target:
-            shutil.copyfileobj(source, target)
-        if file.exists():
-            shutil.copymode(file, part)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)

@@ -33,7 +33,7 @@ def up(
         bool, typer.Option("--livekit", help="Run a livekit-server as well, for this machine only.")
     ] = False,
 ) -> None:
-    """Run everything on this machine.
+    """Run everything on this machine: the worker, the analyst and the console.
 
     What ends is started again; SIGTERM or Ctrl-C stops it all.
     """
@@ -54,8 +54,17 @@ async def _up(settings: "Settings", config: Path | None, with_livekit: bool, has
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     environment = dict(os.environ)
-    start_worker = partial(_start_worker, config, environment)
-    programs = [Program("worker", start_worker, refusal_code=EXIT_WRONG_INPUT)]
+
+    def start(command: str, stop_signal: signal.Signals = signal.SIGTERM) -> "Callable[[], Awaitable[Child]]":
+        return partial(_start_command, command, config, environment, stop_signal)
+
+    programs = [
+        # It is alone: a SIGTERM would have it wait for somebody to hand its rooms over to.
+        Program("worker", start("worker", signal.SIGINT), refusal_code=EXIT_WRONG_INPUT),
+        # Whatever these two refuse, live rooms keep their captions: they are only tried again.
+        Program("analyst", start("analyst")),
+        Program("console", start("console")),
+    ]
     if with_livekit:
         require_livekit_server()
         api_key = settings.livekit.api_key if has_keys else DEVELOPMENT_KEY
@@ -127,14 +136,15 @@ async def _start_livekit(port: int, log: Path, api_key: str, api_secret: str) ->
     return await LocalLiveKit.start(port=port, api_key=api_key, api_secret=api_secret, log=log)
 
 
-async def _start_worker(config: Path | None, environment: dict[str, str]) -> "Child":
+async def _start_command(
+    name: str, config: Path | None, environment: dict[str, str], stop_signal: signal.Signals
+) -> "Child":
     from agent.cli.child import Child
 
     options = () if config is None else ("--config", str(config))
     # -P: a folder called `agent` where we are run must not take our place.
-    command = (sys.executable, "-P", "-m", "agent", *options, "worker")
-    # It is alone: a SIGTERM would have it wait for somebody to hand its rooms over to.
-    return await Child.start(command, environment=environment, stop_signal=signal.SIGINT)
+    command = (sys.executable, "-P", "-m", "agent", *options, name)
+    return await Child.start(command, environment=environment, stop_signal=stop_signal)
 
 
 def _say(line: str) -> None:

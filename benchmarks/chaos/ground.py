@@ -92,6 +92,7 @@ class UpStation(Station):
             "ROOMSCRIBE_DATA_DIR": str(self.data_dir),
             "ROOMSCRIBE_DISPATCH__AGENT_NAME": AGENT_NAME,
             "ROOMSCRIBE_LOG__FORMAT": "json",
+            "ROOMSCRIBE_CONSOLE__PORT": "0",
             **self._variables,
         }
         with chdir(self.folder), open(self._new_log(), "ab") as output:  # noqa: ASYNC230  a local file

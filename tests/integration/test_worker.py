@@ -100,7 +100,9 @@ async def test_wrong_settings_are_one_clear_line(
 
 async def test_up_gives_up_on_settings_that_its_worker_refuses(tmp_path: Path):
     livekit = {"LIVEKIT_URL": "ws://127.0.0.1:1", "LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "s" * 40}
-    code, errors = await started_and_ended(tmp_path, "up", **livekit, ROOMSCRIBE_STT__ENGINES="depgram")
+    code, errors = await started_and_ended(
+        tmp_path, "up", **livekit, ROOMSCRIBE_STT__ENGINES="depgram", ROOMSCRIBE_CONSOLE__PORT="0"
+    )
     assert code == 2
     assert "depgram" in errors
 

@@ -1,7 +1,7 @@
 """Analyses with their statements and evidence, audio for listening, and keys of the console."""
 
 from alembic import op
-from sqlalchemy import JSON, BigInteger, Column, DateTime, Float, ForeignKey, Integer, String
+from sqlalchemy import JSON, BigInteger, Column, DateTime, Float, ForeignKey, Integer, String, text
 
 revision = "0004"
 down_revision = "0003"
@@ -31,7 +31,13 @@ def upgrade() -> None:
         Column("drops", JSON, nullable=False),
     )
     op.create_index("analysis_by_session", "analysis", ["space_id", "session_id", "version"], unique=True)
-    op.create_index("analysis_by_status", "analysis", ["status", "id"])
+    op.create_index(
+        "analysis_unfinished",
+        "analysis",
+        ["created_at"],
+        sqlite_where=text("finished_at IS NULL"),
+        postgresql_where=text("finished_at IS NULL"),
+    )
     op.create_table(
         "statement",
         Column("analysis_id", String, ForeignKey("analysis.id"), primary_key=True),

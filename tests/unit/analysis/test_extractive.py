@@ -54,10 +54,72 @@ def test_proposal_is_a_decision_when_somebody_else_agrees():
     assert found("decision", proposal, ("Nora", "Fine.")) == []
 
 
+def test_proposal_is_no_decision_of_its_own_where_the_decision_is_told_in_other_words():
+    proposal = ("Felix", "Let us say two percent for the first week.")
+    agreed = ("Ines", "Two percent is fine with me.")
+    told = ("Nora", "Then we agreed: the alert fires at two percent.")
+    assert [text for text, *_ in found("decision", proposal, agreed)] == [proposal[1]]
+    assert [text for text, *_ in found("decision", proposal, agreed, told)] == [told[1]]
+    other = ("Nora", "We agreed to move the office to Porto.")
+    assert len(found("decision", proposal, agreed, other)) == 2
+
+
+def test_promise_that_only_refers_to_something_is_told_with_it():
+    risk = ("Omar", "One risk is the second proxy. It has the same kind of certificate.")
+    promise = ("Felix", "Oh. I can check that right after this call.")
+    assert found("action", risk, ("Nora", "Hm."), promise) == [
+        (f"{risk[1]} I can check that right after this call.", "Felix", "right after this call")
+    ]
+    own = ("Felix", "The second proxy is next. I can check that today.")
+    assert found("action", risk, own) == [("I can check that today.", "Felix", "today")]
+
+
+def test_who_was_asked_to_tell_something_and_did_has_nothing_left_to_do():
+    asked = ("Nora", "Felix, please walk us through what happened.")
+    told = ("Felix", "The checkout service returned errors, orders failed, customers called support.")
+    assert found("action", asked, told) == []
+    assert found("action", asked, ("Felix", "Sure, after the break."), told) == [(asked[1], "Felix", "")]
+    promised = ("Felix", "I will write a report of the checkout service, its errors, orders and customers.")
+    assert asked[1] in [text for text, *_ in found("action", asked, promised)]
+    due = ("Nora", "Felix, please write down what happened by Friday.")
+    assert found("action", due, told) == [(due[1], "Felix", "friday")]
+
+
+def test_who_is_asked_a_question_is_not_asked_to_do_something():
+    assert found("action", ("Felix", "How would you begin a restoration?"), ("Ines", "Slowly.")) == []
+
+
+def test_question_that_somebody_takes_on_is_an_action():
+    unknown = ("Omar", "I do not know when the certificate expires.")
+    assert found("question", unknown, ("Felix", "I can check that today.")) == []
+    assert len(found("question", unknown, ("Felix", "Okay."))) == 1
+
+
+def test_question_that_is_said_to_stay_open_is_one_question():
+    said = "We still do not know why the phone did not ring. Let us keep that open until Thursday."
+    assert found("question", ("Nora", said)) == [(said, "", "")]
+
+
+def test_question_that_is_answered_after_another_one_is_not_open():
+    said = [("Greta", "What do we tell the customers?"), ("Nora", "How many customers are there?")]
+    assert found("question", *said, ("Greta", "Two hundred."), ("Nora", "We write to them.")) == []
+    assert [text for text, *_ in found("question", *said)] == [text for _, text in said]
+
+
 def test_question_that_somebody_answers_is_not_open():
     assert found("question", ("Nora", "How many customers are there?"), ("Greta", "Two hundred.")) == []
     assert found("question", ("Nora", "We still do not know why the phone did not ring.")) == [
         ("We still do not know why the phone did not ring.", "", "")
+    ]
+
+
+def test_sentence_with_a_number_says_more_than_one_without():
+    said = (
+        "Ines",
+        "Grandfather repaired wooden radios daily. Grandfather repaired forty seven wooden clocks.",
+    )
+    assert [text for text, *_ in found("highlight", said)] == [
+        "Grandfather repaired forty seven wooden clocks."
     ]
 
 
@@ -100,7 +162,15 @@ def test_whole_meeting_has_its_decisions_and_its_actions_with_owner_and_date():
         st.tuples(
             st.sampled_from(["Ada", "Ben", "Cem"]),
             st.text(st.characters(codec="utf-8"), max_size=60)
-            | st.sampled_from(["I will not pay 2,000 by Friday.", "We agreed. Why?", "Let us say: none!"]),
+            | st.sampled_from(
+                [
+                    "I will not pay 2,000 by Friday.",
+                    "We agreed. Why?",
+                    "Let us say: none!",
+                    "I can do that today.",
+                    "It is not mine. Is it?",
+                ]
+            ),
         ),
         max_size=12,
     )

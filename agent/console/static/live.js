@@ -1,0 +1,157 @@
+// Captions as they come. Each final is an event; those that the page has already are left out by their id.
+
+import { clock } from './times.js';
+
+const COLOURS = 8; // as many as the style sheet has
+const MOST_SHOWN = 500; // utterances; what was said before is on the page of the session
+const NEAR_PX = 120; // so far from the bottom one still reads the newest
+const BLOCK_PAUSE_MS = 15_000;
+
+const find = (id) => document.getElementById(id);
+const lines = find('lines');
+const newest = find('newest');
+const people = new Map();
+for (const item of find('people').children) {
+  people.set(item.dataset.identity, {
+    name: item.textContent,
+    colour: item.dataset.colour,
+    initials: item.dataset.initials,
+  });
+}
+
+function person({ identity, name }) {
+  if (!people.has(identity)) {
+    const shown = name || identity || '?';
+    const words = shown.split(/\s+/).filter((word) => /^[\p{L}\p{N}]/u.test(word));
+    const initials = (words.length > 1 ? [words[0], words.at(-1)] : words).map((word) => [...word][0]);
+    people.set(identity, {
+      name: shown,
+      colour: people.size % COLOURS,
+      initials: initials.join('').toUpperCase() || '?',
+    });
+  }
+  return people.get(identity);
+}
+
+function copy(id) {
+  return find(id).content.firstElementChild.cloneNode(true);
+}
+
+function newBlock({ name, colour, initials }) {
+  const made = copy('block');
+  made.classList.add(`s${colour}`);
+  made.querySelector('.face').textContent = initials;
+  made.querySelector('bdi').textContent = name;
+  return made;
+}
+
+// Puts an utterance after another one; null is the beginning.
+function place(element, said, before) {
+  const who = person(said.speaker);
+  const block = before?.parentElement;
+  const goesOn = said.start_ms - Number(before?.dataset.end) <= BLOCK_PAUSE_MS;
+  if (block && goesOn && block.querySelector('bdi').textContent === who.name) {
+    before.after(element);
+    return;
+  }
+  const made = newBlock(who);
+  made.append(element);
+  if (!block) {
+    lines.prepend(made);
+    return;
+  }
+  block.after(made);
+  // Somebody spoke in the midst of what stood together: the rest of it comes after.
+  if (before.nextElementSibling) {
+    const rest = block.cloneNode(true);
+    for (const copied of rest.querySelectorAll('.utterance')) copied.remove();
+    while (before.nextElementSibling) rest.append(before.nextElementSibling);
+    made.after(rest);
+  }
+}
+
+// The last utterance that began before, or with, this one. It is nearly always the last of all.
+function lastBefore(startMs) {
+  const all = lines.querySelectorAll('.utterance');
+  for (let place = all.length - 1; place >= 0; place -= 1) {
+    if (Number(all[place].dataset.start) <= startMs) return all[place];
+  }
+  return null;
+}
+
+let sinceMs = Number(find('main').dataset.since);
+
+function add(said) {
+  if (said.start_ms < sinceMs) return; // left out on this page
+  const known = find(`u-${said.id}`);
+  if (known) {
+    known.querySelector('p').textContent = said.text; // it was corrected
+    return;
+  }
+  const wasNear = isNear();
+  const before = lastBefore(said.start_ms);
+  const element = copy('utterance');
+  element.id = `u-${said.id}`;
+  element.dataset.start = said.start_ms;
+  element.dataset.end = said.end_ms;
+  element.querySelector('.at').textContent = clock(said.start_ms);
+  const words = element.querySelector('p');
+  words.textContent = said.text;
+  if (said.language) words.lang = said.language;
+  place(element, said, before);
+  lines.querySelector('.is-newest')?.classList.remove('is-newest');
+  element.classList.add('is-newest');
+  find('nothing').hidden = true;
+  while (lines.querySelectorAll('.utterance').length > MOST_SHOWN) {
+    const first = lines.querySelector('.utterance');
+    sinceMs = Number(first.dataset.start) + 1;
+    (first.parentElement.querySelectorAll('.utterance').length > 1 ? first : first.parentElement).remove();
+  }
+  if (wasNear) toBottom();
+  else newest.hidden = false;
+}
+
+function isNear() {
+  const { scrollHeight, clientHeight, scrollTop } = document.documentElement;
+  return scrollHeight - clientHeight - scrollTop < NEAR_PX;
+}
+
+function toBottom() {
+  newest.hidden = true;
+  window.scrollTo({ top: document.documentElement.scrollHeight });
+}
+
+function say(kind, words) {
+  const badge = document.createElement('span');
+  badge.className = `badge ${kind}`;
+  badge.textContent = words;
+  find('state').replaceChildren(badge);
+}
+
+function listen() {
+  const source = new EventSource(`/api/v1/sessions/${encodeURIComponent(find('main').dataset.session)}/events`);
+  source.addEventListener('open', () => say('is-live', 'Live'));
+  source.addEventListener('final', (event) => add(JSON.parse(event.data)));
+  source.addEventListener('ended', () => {
+    source.close();
+    say('', 'Over');
+    find('over').hidden = false;
+    if (isNear()) toBottom();
+  });
+  source.addEventListener('error', () => {
+    // A browser connects again by itself, unless the server refuses it.
+    if (source.readyState === EventSource.CLOSED) say('is-failed', 'Not connected: load the page again');
+    else say('is-working', 'Connecting again');
+  });
+}
+
+newest.addEventListener('click', toBottom);
+addEventListener('scroll', () => {
+  if (isNear()) newest.hidden = true;
+}, { passive: true });
+if (find('over').hidden) {
+  toBottom();
+  listen();
+} else {
+  say('', 'Over');
+}

@@ -1,0 +1,16 @@
+// Wall times are written in UTC by the server; here they become those of the person who reads them.
+
+const format = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
+
+for (const element of document.querySelectorAll('time[data-local]')) {
+  element.title = element.textContent;
+  element.textContent = format.format(new Date(element.dateTime));
+}
+
+// A session time in milliseconds as 1:02 or 1:00:02, as the server writes it.
+export function clock(ms) {
+  const seconds = Math.floor(Math.max(ms, 0) / 1000);
+  const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+  if (!parts[0]) parts.shift();
+  return parts.map((part, place) => (place ? String(part).padStart(2, '0') : part)).join(':');
+}
