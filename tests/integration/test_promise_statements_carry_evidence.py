@@ -11,16 +11,18 @@ from agent.cli.local_livekit import LocalLiveKit
 from agent.ingest.meeting import load_meeting
 from agent.room.dispatch import Rooms
 from agent.room.player import Player
+from tests.support import polling
 from tests.support.gathering import reading, settings_for, until
 from tests.support.meetings import INCIDENT_REVIEW
 from tests.support.parts import require
 from tests.support.recorded import decoded
 from tests.support.running_up import RunningUp, running_up
-from tests.support.stolen_time import heard_undisturbed
 
 AGENT = "of-evidence"
 # A decision on a threshold, and one on an apology.
 FROM_S, TO_S = 56.0, 79.0
+ATTEMPTS = 3  # a small model on a busy machine may mishear what makes it a decision
+DECISIONS = 'id="kind-decision"'
 LAST_FINAL_S = 30.0
 PAGE_MS = 20_000
 NEAR_S = 0.3
@@ -38,14 +40,13 @@ async def test_click_on_the_evidence_of_a_decision_plays_the_second_in_which_it_
 ):
     async with running_up(livekit, tmp_path, AGENT) as up:
         await up.until_ready("worker", "analyst", "console")
-
-        async def play(number: int) -> None:
+        report = tmp_path / "report.html"
+        for number in range(ATTEMPTS):
             session = await play_and_end(livekit, up, f"{room_name}-{number}")
-            await up.run("report", session, "--wait", "--output", str(tmp_path / "report.html"))
-            await open_and_click(up, session, tmp_path)
-
-        await heard_undisturbed(play, TO_S - FROM_S)
-        assert "<h2" in (tmp_path / "report.html").read_text(encoding="utf-8")
+            await up.run("report", session, "--wait", "--output", str(report))
+            if DECISIONS in report.read_text(encoding="utf-8"):
+                break
+        await open_and_click(up, session, tmp_path)
 
 
 async def play_and_end(livekit: LocalLiveKit, up: RunningUp, room: str) -> str:
@@ -78,9 +79,11 @@ async def open_and_click(up: RunningUp, session: str, folder: Path) -> None:
         )
         page = await browser.new_page()
         page.set_default_timeout(PAGE_MS)
-        await page.goto(f"{up.logged('console.ready')[0]['url']}/sessions/{session}")
+        url = f"{up.logged('console.ready')[0]['url']}/sessions/{session}"
+        await page.goto(url)
         await page.get_by_label("Key").fill(key)
         await page.get_by_role("button", name="Sign in").click()
+        await page.wait_for_url(url)
         start_s = await click_first_decision(page)
         await browser.close()
     (rendering,) = (folder / "data" / "renderings").rglob(f"{session}.m4a")
@@ -90,12 +93,13 @@ async def open_and_click(up: RunningUp, session: str, folder: Path) -> None:
 
 async def click_first_decision(page: Page) -> float:
     """Click its evidence, and give the second at which the player stood then."""
-    await page.wait_for_function("document.getElementById('audio')?.readyState >= 1")
+    # Playwright's own waiting uses eval, which the console's pages forbid.
+    await polling.until(page, "document.getElementById('audio')?.readyState >= 1")
     await page.evaluate(WATCH_SEEKING)
     evidence = page.locator("section[aria-labelledby=kind-decision] a.evidence").first
     start_s = int(await evidence.get_attribute("data-start") or 0) / 1000
     await evidence.click()
-    await page.wait_for_function("window.stood.length > 0")
+    await polling.until(page, "window.stood.length > 0")
     (stood_s, *_) = await page.evaluate("window.stood")
     assert stood_s == pytest.approx(start_s, abs=NEAR_S)
     assert not await page.evaluate("document.getElementById('audio').paused")

@@ -34,6 +34,26 @@ def test_who_promises_something_owns_it_and_says_until_when():
     ]
 
 
+@pytest.mark.parametrize(
+    ("said", "due"),
+    [
+        ("can add the proxy to the automatic renewal.", ""),
+        ("Will send the numbers to the customers.", ""),
+        ("We'll have the renewal done by Friday.", "friday"),
+    ],
+)
+def test_promise_whose_first_word_was_not_recognised_is_one_all_the_same(said: str, due: str):
+    assert found("action", ("Omar", said)) == [(said, "Omar", due)]
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["Can anybody add the proxy?", "Will they renew the certificate.", "We will see about the renewal."],
+)
+def test_what_nobody_promises_is_no_action(said: str):
+    assert found("action", ("Omar", said)) == []
+
+
 def test_who_is_asked_owns_it():
     asked = [("Nora", "Felix, could you check the second proxy tomorrow?"), ("Felix", "Okay.")]
     assert found("action", *asked) == [(asked[0][1], "Felix", "tomorrow")]
