@@ -14,7 +14,7 @@ ALL_PARTS := bench livekit toxiproxy postgres chromium
 .PHONY: help setup demo test test-pythons check check-wheel bench clean
 
 help:
-	@echo "make demo          play 45 s of a meeting into a room and show its captions"
+	@echo "make demo          play 45 s of a meeting into a room, show its captions, make its report"
 	@echo "make setup         install all that the targets below need"
 	@echo "make test          all tests; some of them: make test ARGS='tests/unit -k config'"
 	@echo "make test-pythons  the unit tests on each Python from 3.11 to 3.13 that is at hand"
