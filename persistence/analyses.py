@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, sele
 from agent.analysis.statement import Evidence, Statement
 from agent.values import Speaker
 from persistence.clock import clock
-from persistence.rows import ANALYSIS, EVIDENCE, PROCESSING_ERROR, SESSION, STATEMENT
+from persistence.rows import ANALYSIS, EVIDENCE, PROCESSING_ERROR, SESSION, STATEMENT, UTTERANCE
 from persistence.tables import AnalysisStatus, SessionStatus
 
 __all__ = [
@@ -25,9 +25,11 @@ __all__ = [
     "finish",
     "get",
     "newest",
+    "newest_done",
     "newest_of",
     "problem",
     "retry",
+    "spoken_language",
     "statements",
     "step",
     "store",
@@ -63,6 +65,7 @@ class Run:
     status: str
     step: str
     attempt: int
+    session_ended_at: datetime
     created_at: datetime
     finished_at: datetime | None
     incomplete: Sequence[str]
@@ -103,6 +106,7 @@ def begin(
     scenario_version: int,
     engine: str,
     language: str,
+    first_step: str = "",
 ) -> str:
     """Write down that a session is to be analysed; gives the run's id.
 
@@ -121,7 +125,7 @@ def begin(
             engine=engine,
             language=language,
             status=AnalysisStatus.PENDING,
-            step="",
+            step=first_step,
             attempt=1,
             session_ended_at=wants.ended_at,
             created_at=clock(connection),
@@ -136,8 +140,13 @@ def begin(
 
 
 def unfinished(connection: Connection, *, limit: int) -> list[Run]:
-    """The runs of all spaces that are to go on, the oldest first."""
-    query = _runs().where(ANALYSIS.c.finished_at.is_(None)).order_by(ANALYSIS.c.created_at).limit(limit)
+    """The runs of all spaces that are to go on, those of the sessions that ended last first."""
+    query = (
+        _runs()
+        .where(ANALYSIS.c.finished_at.is_(None))
+        .order_by(ANALYSIS.c.session_ended_at.desc())
+        .limit(limit)
+    )
     return [_run(row) for row in connection.execute(query)]
 
 
@@ -198,6 +207,21 @@ def statements(connection: Connection, space: str, run_id: str) -> list[Statemen
         )
         for row in rows
     ]
+
+
+def spoken_language(connection: Connection, space: str, session_id: str) -> str | None:
+    """The language in which most was said; None where nothing was."""
+    length = func.sum(func.length(UTTERANCE.c.text))
+    found = connection.execute(
+        select(UTTERANCE.c.language)
+        .where(
+            UTTERANCE.c.space_id == space, UTTERANCE.c.session_id == session_id, UTTERANCE.c.language != ""
+        )
+        .group_by(UTTERANCE.c.language)
+        .order_by(length.desc(), UTTERANCE.c.language)
+        .limit(1)
+    ).scalar_one_or_none()
+    return None if found is None else str(found)
 
 
 def step(connection: Connection, run_id: str, name: str) -> None:
@@ -321,14 +345,19 @@ def problem(connection: Connection, run: Run) -> str:
 
 
 def retry(connection: Connection, run: Run) -> bool:
-    """Have a failed run tried again from its first step; tells whether it had failed."""
+    """Have a run tried again from its first step that failed, or had to do without something.
+
+    Returns:
+        Whether it was either.
+    """
+    again = [AnalysisStatus.FAILED, *([AnalysisStatus.DONE] if run.incomplete else [])]
     return (
         connection.execute(
             update(ANALYSIS)
             .where(
                 ANALYSIS.c.id == run.id,
                 ANALYSIS.c.space_id == run.space_id,
-                ANALYSIS.c.status == AnalysisStatus.FAILED,
+                ANALYSIS.c.status.in_(again),
             )
             .values(status=AnalysisStatus.PENDING, step="", attempt=ANALYSIS.c.attempt + 1, finished_at=None)
         ).rowcount
@@ -346,3 +375,19 @@ def _runs() -> Select[Any]:
 
 def _run(row: Row[Any]) -> Run:
     return Run(**row._mapping)
+
+
+def newest_done(connection: Connection, space: str, session_id: str) -> Run | None:
+    """The newest run of a session that is done: one that was begun since may go on, or have failed."""
+    query = (
+        _runs()
+        .where(
+            ANALYSIS.c.space_id == space,
+            ANALYSIS.c.session_id == session_id,
+            ANALYSIS.c.status == AnalysisStatus.DONE,
+        )
+        .order_by(ANALYSIS.c.version.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _run(row)

@@ -3,8 +3,10 @@
 from dataclasses import dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects import postgresql, sqlite
 
+from agent.errors import DatabaseError
 from persistence.clock import clock
 from persistence.rows import RENDERING, STEM
 
@@ -67,21 +69,23 @@ def put(
     size_bytes: int,
     kind: str = LISTENING,
 ) -> None:
-    """Write down that a rendering is there, in the place of one of the same kind. Idempotent."""
-    connection.execute(
-        delete(RENDERING).where(
-            RENDERING.c.space_id == space, RENDERING.c.session_id == session_id, RENDERING.c.kind == kind
+    """Write down that a rendering is there, in the place of one of the same kind. Idempotent.
+
+    Raises:
+        DatabaseError: The session has one in another space.
+    """
+    its = {
+        "path": path,
+        "media_type": media_type,
+        "duration_ms": duration_ms,
+        "size_bytes": size_bytes,
+        "made_at": clock(connection),
+    }
+    insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(RENDERING)
+    placed = connection.execute(
+        insert.values(session_id=session_id, kind=kind, space_id=space, **its).on_conflict_do_update(
+            index_elements=RENDERING.primary_key.columns, set_=its, where=RENDERING.c.space_id == space
         )
     )
-    connection.execute(
-        insert(RENDERING).values(
-            session_id=session_id,
-            kind=kind,
-            space_id=space,
-            path=path,
-            media_type=media_type,
-            duration_ms=duration_ms,
-            size_bytes=size_bytes,
-            made_at=clock(connection),
-        )
-    )
+    if not placed.rowcount:
+        raise DatabaseError(f"rendering {kind} of session {session_id} is in another space")

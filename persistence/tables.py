@@ -394,7 +394,7 @@ class Analysis(SQLModel, table=True):
         Index("analysis_by_session", "space_id", "session_id", "version", unique=True),
         Index(
             "analysis_unfinished",
-            "created_at",
+            "session_ended_at",
             sqlite_where=text("finished_at IS NULL"),
             postgresql_where=text("finished_at IS NULL"),
         ),

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 from sqlalchemy import BigInteger, Connection, cast, func, select, tuple_
 
+from agent.values import Speaker
 from persistence.paging import Page
 from persistence.records import Final, Gap
 from persistence.rows import GAP, UTTERANCE, columns, records
 
-__all__ = ["FinalCursor", "finals", "gaps", "iter_finals", "unseen"]
+__all__ = ["FinalCursor", "finals", "gaps", "iter_finals", "newest", "revisions", "speakers", "unseen"]
 
 PAGE_FINALS = 500
 
@@ -58,6 +59,43 @@ def iter_finals(connection: Connection, space: str, session_id: str) -> Iterator
     while page.next is not None:
         page = finals(connection, space, session_id, after=page.next)
         yield from page.items
+
+
+def newest(connection: Connection, space: str, session_id: str, *, limit: int) -> tuple[Final, ...]:
+    """The final captions of a session that began last, at most so many, by their time."""
+    query = (
+        select(*columns(UTTERANCE, Final))
+        .where(UTTERANCE.c.space_id == space, UTTERANCE.c.session_id == session_id)
+        .order_by(*(UTTERANCE.c[name].desc() for name in FinalCursor._fields))
+        .limit(limit)
+    )
+    return records(connection, Final, query)[::-1]
+
+
+def speakers(connection: Connection, space: str, session_id: str) -> tuple[Speaker, ...]:
+    """Everybody who has a final caption in a session, who spoke first before the others.
+
+    Who changed their name goes by the last one.
+    """
+    its = (UTTERANCE.c.space_id == space, UTTERANCE.c.session_id == session_id)
+    start_ms = UTTERANCE.c.start_ms
+    query = (
+        select(UTTERANCE.c.identity, UTTERANCE.c.name, func.min(start_ms), func.max(start_ms))
+        .where(*its)
+        .group_by(UTTERANCE.c.identity, UTTERANCE.c.name)
+    )
+    rows = [tuple(row) for row in connection.execute(query)]
+    names = {identity: name for identity, name, _, _ in sorted(rows, key=lambda row: row[3])}
+    in_order = dict.fromkeys(identity for identity, _, _, _ in sorted(rows, key=lambda row: (row[2], row[0])))
+    return tuple(Speaker(identity, names[identity]) for identity in in_order)
+
+
+def revisions(connection: Connection, space: str, session_id: str) -> dict[str, int]:
+    """The revision of each final caption of a session, by its id."""
+    query = select(UTTERANCE.c.id, UTTERANCE.c.revision).where(
+        UTTERANCE.c.space_id == space, UTTERANCE.c.session_id == session_id
+    )
+    return {row.id: row.revision for row in connection.execute(query)}
 
 
 def unseen(

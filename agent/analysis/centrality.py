@@ -15,6 +15,7 @@ __all__ = ["centrality"]
 
 DAMPING = 0.85
 ROUNDS = 50  # it has converged to a thousandth long before
+LEAST_SUM = 1e-9  # of likenesses: less is what rounding leaves of none
 
 
 def centrality(sentences: Sequence[Collection[str]]) -> NDArray[np.float64]:
@@ -31,18 +32,31 @@ def centrality(sentences: Sequence[Collection[str]]) -> NDArray[np.float64]:
         return np.empty(0)
     frequencies = Counter(word for sentence in sentences for word in set(sentence))
     places = {word: place for place, word in enumerate(frequencies)}
-    vectors = np.zeros((count, max(len(places), 1)))
-    for row, sentence in enumerate(sentences):
-        for word in sentence:
-            vectors[row, places[word]] += log(1 + count / frequencies[word])
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors /= np.where(lengths > 0, lengths, 1.0)
-    likeness = vectors @ vectors.T
-    np.fill_diagonal(likeness, 0.0)
-    sums = likeness.sum(axis=1, keepdims=True)
-    # From a sentence that is like no other the walk goes anywhere.
-    steps = np.where(sums > 0, likeness / np.where(sums > 0, sums, 1.0), 1.0 / count)
+    rows: list[int] = []
+    columns: list[int] = []
+    weights: list[float] = []
+    for number, sentence in enumerate(sentences):
+        for word, times in Counter(sentence).items():
+            rows.append(number)
+            columns.append(places[word])
+            weights.append(times * log(1 + count / frequencies[word]))
+    row, column = np.array(rows, dtype=np.intp), np.array(columns, dtype=np.intp)
+    weight = np.array(weights)
+    lengths = np.sqrt(np.bincount(row, weight**2, count))
+    weight /= lengths[row]
+    is_something = lengths > 0  # each is like itself by 1, which does not count
+
+    def likeness(walkers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What comes to each sentence from all others; the matrix of all pairs is never made."""
+        by_word = np.bincount(column, weight * walkers[row], len(places) or 1)
+        return np.bincount(row, weight * by_word[column], count) - is_something * walkers
+
+    sums = likeness(np.ones(count))
+    is_alike = sums > LEAST_SUM
     shares = np.full(count, 1.0 / count)
     for _ in range(ROUNDS):
-        shares = (1 - DAMPING) / count + DAMPING * (shares @ steps)
+        moving = np.where(is_alike, shares / np.where(is_alike, sums, 1.0), 0.0)
+        # From a sentence that is like no other the walk goes anywhere.
+        anywhere = shares[~is_alike].sum() / count
+        shares = (1 - DAMPING) / count + DAMPING * (likeness(moving) + anywhere)
     return shares

@@ -34,6 +34,7 @@ class Drop(StrEnum):
     NEGATION = "negation"
     NUMBER = "number"
     OWNER_ABSENT = "owner_absent"
+    OWNER_AMBIGUOUS = "owner_ambiguous"
     DUE_NOT_SAID = "due_not_said"
     UNSUPPORTED = "unsupported"
 
@@ -69,9 +70,13 @@ def _check(claim: Claim, transcript: Transcript, language: Language) -> Statemen
                 return reason
             case found:
                 evidence.extend(found)
-    owner = _owner(claim.owner, transcript.people)
-    if claim.owner and owner is None:
-        return Drop.OWNER_ABSENT
+    owner: Speaker | None = None
+    if claim.owner:
+        match _owner(claim.owner, transcript.people):
+            case Drop() as reason:
+                return reason
+            case owner:
+                pass
     said = [token for each in evidence for token in tokens(each.text)]
     if claim.due and not _is_due(claim.due, said, evidence, transcript):
         return Drop.DUE_NOT_SAID
@@ -134,16 +139,17 @@ def _pieces(utterances: Sequence[Utterance], start: int, end: int) -> Iterable[E
         offset += len(utterance.text) + 1
 
 
-def _owner(name: str, people: Iterable[Speaker]) -> Speaker | None:
-    """Who is meant: by the whole name, else by a part of it that only one of them has."""
-    wanted = folded(name.strip())
+def _owner(given: str, people: Iterable[Speaker]) -> Speaker | Drop:
+    """Who is meant: by the identity, else by the whole name, else by a part of it."""
+    wanted = folded(given.strip())
     everybody = list(people)
+    identified = [person for person in everybody if person.identity == given]
     exact = [person for person in everybody if folded(person.name) == wanted]
     partial = [person for person in everybody if wanted in folded(person.name).split()]
-    for chosen in (exact, partial):
+    for chosen in (identified, exact, partial):
         if len(chosen) == 1:
             return chosen[0]
-    return None
+    return Drop.OWNER_AMBIGUOUS if exact or partial else Drop.OWNER_ABSENT
 
 
 def _is_due(due: str, said: Sequence[Token], evidence: Sequence[Evidence], transcript: Transcript) -> bool:

@@ -303,6 +303,6 @@ def _claim(kind: str, found: _Found, language: Language) -> Claim:
         kind=kind,
         text=" ".join(part.text for part in parts),
         quotes=tuple(Quote((part.utterance.id,), part.text) for part in parts),
-        owner=found.owner.name if found.owner is not None else "",
+        owner=found.owner.identity if found.owner is not None else "",
         due=due.group(1) if due is not None else "",
     )

@@ -23,7 +23,7 @@ class Claim:
         kind: Of the scenario's kinds: decision, action, question, risk, highlight, …
         text: What it says, in a sentence.
         quotes: What it is from.
-        owner: Who is to do it, by name; empty where nobody is named.
+        owner: Who is to do it, by identity or by name; empty where nobody is named.
         due: Until when, in words of the transcript or as an ISO 8601 date; empty without one.
         confidence: The engine's own, 0 to 1.
     """

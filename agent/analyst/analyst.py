@@ -2,8 +2,8 @@
 
 import fcntl
 import os
-import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,14 +14,13 @@ from agent.analysis.extractive import ENGINE
 from agent.analysis.scenario import Scenario
 from agent.analyst import durable
 from agent.analyst.scenarios import load_scenarios
-from agent.analyst.steps import Steps
+from agent.analyst.steps import STEPS, Steps
 from agent.analyst.workflow import Workflow
 from agent.config import Settings
-from agent.errors import ConfigError, DatabaseAwayError, DatabaseError
+from agent.errors import ConfigError, DatabaseAwayError, DatabaseError, RoomscribeError
 from agent.worker_name import worker_name
 from persistence import analyses, schema
-from persistence.analyses import Wanting
-from persistence.catalogue import get_session
+from persistence.analyses import Run, Wanting
 from persistence.clock import database_time
 from persistence.database import Database
 
@@ -31,20 +30,19 @@ log = structlog.get_logger(__name__)
 
 LOCK_FILE = "analyst.lock"
 SWEEP_S = 2.0
-MOST_BEGUN = 20  # a sweep: the queue holds what waits, and a sweep must not take long
+MOST_BEGUN = 20  # in a sweep, which must not take long
+MOST_SEEN = 200
 # All sessions that ever ended are looked at when it starts, and then now and again for those that a worker's
 # disk brought late; in between only those that were heard of not long ago.
 FULL_SWEEP_EVERY = timedelta(minutes=10)
 RECENT = timedelta(hours=1)
 AWAY_WAIT_S = 5.0
 CONNECTIONS = durable.AT_ONCE + 1
-FALLBACK_LANGUAGE = "en"
-ENDED_WITHOUT_A_WORD = "workflow"
+WITHOUT_A_WORD = "workflow"
 
 
-def run_analyst(settings: Settings, stop: threading.Event) -> None:
-    """Analyse what ends, until `stop` is set. It blocks, and its process has to end after it by `os._exit`:
-    workflows may still run, which go on at the next start.
+def run_analyst(settings: Settings) -> None:
+    """Analyse what ends, until the process is ended: at any moment, as all of it is made to be cut off.
 
     Raises:
         ConfigError: A setting or a scenario is wrong, or another analyst uses the same folder.
@@ -60,39 +58,43 @@ def run_analyst(settings: Settings, stop: threading.Event) -> None:
     with _alone(settings.data_dir):
         database = Database.of(settings, connections=CONNECTIONS)
         try:
-            if not _until_ready(settings, database, stop):
-                return
+            _until_ready(settings, database)
             steps = Steps(settings, database, scenarios)
             workflow = Workflow(steps)
             durable.launch(settings.database_url, worker_name(settings.data_dir))
             log.info("analyst.ready", scenario=scenario.id, engine=ENGINE)
-            Sweeper(database, scenario, workflow).run(stop)
-            log.info("analyst.ended")
+            Sweeper(database, scenario, steps, workflow).run()
         finally:
             database.close()
 
 
 class Sweeper:
-    """Begins a run for each session that has ended, and sees to it that each goes on."""
+    """Begins a run for each session that has ended, and sees to it that each goes on.
 
-    def __init__(self, database: Database, scenario: Scenario, workflow: Workflow) -> None:
+    Whatever it does may be done again, by it or by another analyst.
+    """
+
+    def __init__(self, database: Database, scenario: Scenario, steps: Steps, workflow: Workflow) -> None:
         self._database = database
         self._scenario = scenario
+        self._steps = steps
         self._workflow = workflow
         self._swept_all_at: datetime | None = None
 
-    def run(self, stop: threading.Event) -> None:
-        """Sweep until `stop` is set."""
+    def run(self) -> None:
+        """Sweep for ever."""
         problem = ""
-        while not stop.is_set():
+        while True:
             try:
                 self.sweep()
                 problem = ""
-            except DatabaseError as error:
-                if str(error) != problem:
-                    problem = str(error)
-                    log.warning("analyst.database_away", problem=problem)
-            stop.wait(SWEEP_S)
+            except Exception as error:  # noqa: BLE001  of the database, of DBOS, or of one run: try again
+                # Another one's message may hold what somebody said.
+                found = str(error) if isinstance(error, RoomscribeError) else type(error).__name__
+                if found != problem:
+                    problem = found
+                    log.warning("analyst.cannot_sweep", problem=problem)
+            time.sleep(SWEEP_S)
 
     def sweep(self) -> None:
         """Look once.
@@ -100,58 +102,83 @@ class Sweeper:
         Raises:
             DatabaseError: The database is away, or refuses something.
         """
-        for wants in self._wanting():
-            self._begin(wants)
-        with self._database.read() as connection:
-            runs = analyses.unfinished(connection, limit=MOST_BEGUN)
-        for run in runs:
-            if (problem := self._workflow.ensure(run)) is not None:
-                with self._database.write() as connection:
-                    analyses.fail(connection, run, ENDED_WITHOUT_A_WORD, problem)
-
-    def _wanting(self) -> list[Wanting]:
         with self._database.read() as connection:
             now = database_time(connection)
             is_due = self._swept_all_at is None or now - self._swept_all_at > FULL_SWEEP_EVERY
             since = None if is_due else now - RECENT
-            found = analyses.wanting(connection, limit=MOST_BEGUN, heard_since=since)
-        if is_due and len(found) < MOST_BEGUN:
+            wanting = analyses.wanting(connection, limit=MOST_BEGUN, heard_since=since)
+        for wants in wanting:
+            self._begin(wants)
+        if is_due and len(wanting) < MOST_BEGUN:
             self._swept_all_at = now
-        return found
+        with self._database.read() as connection:
+            runs = analyses.unfinished(connection, limit=MOST_SEEN)
+        self._have_done(runs)
+        if is_due:
+            self._workflow.forget_done()
 
     def _begin(self, wants: Wanting) -> None:
         try:
             with self._database.write() as connection:
-                detail = get_session(connection, wants.space_id, wants.session_id)
-                languages = detail.summary.languages if detail is not None else ()
                 run_id = analyses.begin(
                     connection,
                     wants,
                     scenario=self._scenario.id,
                     scenario_version=self._scenario.version,
                     engine=ENGINE,
-                    language=languages[0] if languages else FALLBACK_LANGUAGE,
+                    language=analyses.spoken_language(connection, wants.space_id, wants.session_id)
+                    or self._scenario.language,
+                    first_step=STEPS[0],
                 )
         except DatabaseAwayError:
             raise
         except DatabaseError:
-            return  # another analyst was quicker: the database takes one of us
+            # Another analyst was quicker: the database takes one of us.
+            with self._database.read() as connection:
+                run = analyses.newest(connection, wants.space_id, wants.session_id)
+            if run is None or run.version <= wants.analysed:
+                raise
+            return
         log.info("analysis.begun", run=run_id, session=wants.session_id, scenario=self._scenario.id)
 
+    def _have_done(self, runs: Sequence[Run]) -> None:
+        """Enqueue as many as are worked on at once, so that what ends now need not wait for an archive."""
+        going_on = 0
+        for run in runs:
+            status = self._workflow.status(run)
+            if status == "goes on":
+                going_on += 1
+            elif status is not None:
+                self._fail(run, status)
+            elif going_on < durable.AT_ONCE and self._is_settled(run):
+                self._workflow.enqueue(run)
+                going_on += 1
 
-def _until_ready(settings: Settings, database: Database, stop: threading.Event) -> bool:
-    """Wait for a database that is away; tells whether it is there, and not the end."""
+    def _is_settled(self, run: Run) -> bool:
+        with self._database.read() as connection:
+            return self._steps.is_settled(connection, run)
+
+    def _fail(self, run: Run, status: str) -> None:
+        """Its workflow has ended without a word of its own, unless the run was finished in the meantime."""
+        with self._database.write() as connection:
+            newest = analyses.get(connection, run.id)
+            if newest is not None and newest.finished_at is None and newest.attempt == run.attempt:
+                analyses.fail(connection, run, WITHOUT_A_WORD, f"the workflow has ended ({status})")
+                log.error("analysis.failed", run=run.id, code=WITHOUT_A_WORD, problem=status)
+
+
+def _until_ready(settings: Settings, database: Database) -> None:
+    """Wait for a database that is away."""
     is_told = False
-    while not stop.is_set():
+    while True:
         try:
             (schema.upgrade if settings.database.upgrade_at_start else schema.check)(database)
-            return True
+            return
         except DatabaseAwayError as error:
             if not is_told:
                 log.warning("analyst.database_away", problem=str(error))
                 is_told = True
-            stop.wait(AWAY_WAIT_S)
-    return False
+            time.sleep(AWAY_WAIT_S)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ SUFFIX = "-workflows"  # of the name of SQLite's file
 # Workflows are found again under the version they began with. It is this one through all upgrades: steps are
 # looked for by their place, so a workflow whose steps change in kind or order gets a name of its own.
 VERSION = "1"
-AT_ONCE = 4  # most of the time a run waits for journals
+AT_ONCE = 2  # one reads or writes the database while the other one keeps a processor busy
 POLL_S = 0.5
 BUSY_TIMEOUT_MS = 30_000
 

@@ -4,7 +4,6 @@ What a step gives is written down by the workflow, as plain JSON values.
 """
 
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
@@ -12,6 +11,7 @@ from typing import Any
 
 import structlog
 from pydantic import TypeAdapter
+from sqlalchemy import Connection
 
 from agent.analysis.evidence import check
 from agent.analysis.extractive import extract
@@ -27,7 +27,7 @@ from agent.recording.listening_mix import MEDIA_TYPE, render
 from agent.values import Speaker
 from persistence import analyses, renderings
 from persistence.analyses import Run
-from persistence.catalogue import SessionSummary, get_session, is_complete
+from persistence.catalogue import SessionDetail, SessionSummary, get_session, is_complete
 from persistence.clock import database_time
 from persistence.database import Database
 from persistence.records import Presence
@@ -38,7 +38,6 @@ __all__ = ["STEPS", "Steps"]
 log = structlog.get_logger(__name__)
 
 STEPS = ("settle", "statistics", "analyse", "store", "mix")
-SETTLE_POLL_S = 1.0
 
 JOURNAL_MISSING = "journal"  # not all that was said is known yet to be in the database
 AUDIO_MISSING = "audio"  # some of the audio could not be read
@@ -60,18 +59,18 @@ class Steps:
         self._scenarios = scenarios
         self._working = threading.Lock()  # one run at a time keeps a processor busy
 
+    def is_settled(self, connection: Connection, run: Run) -> bool:
+        """Whether a run need not wait any more for what a session's agents kept, on whatever disk it is."""
+        waited = database_time(connection) - run.session_ended_at
+        return waited > timedelta(seconds=self._settings.analysis.settle_s) or is_complete(
+            connection, run.space_id, run.session_id
+        )
+
     def settle(self, run_id: str) -> list[str]:
-        """Wait until all that the session's agents kept is in the database; gives what was not waited for."""
+        """What is missing of what was kept, now that it was waited for."""
         run = self._begin(run_id, "settle")
-        while True:
-            with self._database.read() as connection:
-                if is_complete(connection, run.space_id, run.session_id):
-                    return []
-                summary = self._summary(connection, run)
-                waited = database_time(connection) - (summary.ended_at or run.created_at)
-            if waited > timedelta(seconds=self._settings.analysis.settle_s):
-                return [JOURNAL_MISSING]
-            time.sleep(SETTLE_POLL_S)
+        with self._database.read() as connection:
+            return [] if is_complete(connection, run.space_id, run.session_id) else [JOURNAL_MISSING]
 
     def count(self, run_id: str) -> dict[str, Any]:
         """The statistics of the session, and its keywords."""
@@ -123,20 +122,20 @@ class Steps:
         """
         run = self._begin(run_id, "mix")
         with self._database.read() as connection:
-            summary = self._summary(connection, run)
+            duration_ms = _duration_ms(_detail(connection, run).summary)
             sources = renderings.closed_stems(connection, run.space_id, run.session_id)
-        duration_ms = max(
-            [_duration_ms(summary), *(source.start_ms + source.duration_ms for source in sources)]
-        )
+        stems_dir = self._settings.stems_dir
+        duration_ms = max([duration_ms, *(source.start_ms + source.duration_ms for source in sources)])
         if not sources or not duration_ms:
             return []
-        path = f"{run.space_id}/{run.session_id}.m4a"
-        output = self._settings.renderings_dir / path
-        with self._working:
-            rendered = render(sources, self._settings.stems_dir, output, duration_ms=duration_ms)
-        if rendered.missing == len(sources):
-            output.unlink(missing_ok=True)
+        # Where none can be seen, as on another machine, a mix that was made before is better than silence.
+        if not any((stems_dir / source.path).is_file() for source in sources):
             return [AUDIO_MISSING]
+        path = f"{run.space_id}/{run.session_id}.m4a"
+        with self._working:
+            rendered = render(
+                sources, stems_dir, self._settings.renderings_dir / path, duration_ms=duration_ms
+            )
         with self._database.write() as connection:
             renderings.put(
                 connection,
@@ -166,16 +165,18 @@ class Steps:
         with self._database.write() as connection:
             analyses.step(connection, run_id, step)
             run = analyses.get(connection, run_id)
-        if run is None:
-            raise InputError(f"analysis {run_id} is not there any more")
+            if run is None:
+                raise InputError(f"analysis {run_id} is not there any more")
+            if _detail(connection, run).summary.ended_at != run.session_ended_at:
+                raise InputError(
+                    f"session {run.session_id} went on after this analysis began; its next end begins another"
+                )
         log.info("analysis.step", run=run_id, session=run.session_id, step=step)
         return run
 
     def _read(self, run: Run) -> tuple[Transcript, list[Stay], int]:
         with self._database.read() as connection:
-            detail = get_session(connection, run.space_id, run.session_id)
-            if detail is None:
-                raise InputError(f"session {run.session_id} is not there any more")
+            detail = _detail(connection, run)
             utterances = [
                 Utterance(
                     final.id, Speaker(final.identity, final.name), final.text, final.start_ms, final.end_ms
@@ -186,11 +187,12 @@ class Steps:
         stays = [_stay(presence, duration_ms) for presence in detail.presences]
         return Transcript(utterances, [stay.speaker for stay in stays]), stays, duration_ms
 
-    def _summary(self, connection: Any, run: Run) -> SessionSummary:
-        detail = get_session(connection, run.space_id, run.session_id)
-        if detail is None:
-            raise InputError(f"session {run.session_id} is not there any more")
-        return detail.summary
+
+def _detail(connection: Connection, run: Run) -> SessionDetail:
+    detail = get_session(connection, run.space_id, run.session_id)
+    if detail is None:
+        raise InputError(f"session {run.session_id} is not there any more")
+    return detail
 
 
 def _duration_ms(summary: SessionSummary) -> int:

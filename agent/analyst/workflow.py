@@ -5,8 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from dbos import DBOS, SetWorkflowID, StepOptions
+from dbos import DBOS, PortableWorkflowError, SetWorkflowID, StepOptions
+from dbos import error as dbos_errors
 
+from agent import errors
 from agent.analyst.durable import QUEUE
 from agent.analyst.steps import Steps
 from agent.errors import DatabaseAwayError, RoomscribeError
@@ -17,17 +19,22 @@ __all__ = ["Workflow"]
 log = structlog.get_logger(__name__)
 
 NAME = "analyse"
-MOST_RECOVERIES = 5  # after as many a run is taken for what ends the process
+MOST_RECOVERIES = 10  # after as many a run is taken for what ends the process
 # A database that is away comes back: for some 17 minutes that is waited for, then an admin is told.
 MOST_TRIES = 10
 FIRST_WAIT_S = 2.0
 BACKOFF = 2.0
-ENDED = {"ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
+GOES_ON = {"ENQUEUED", "PENDING", "DELAYED"}
+DONE = "SUCCESS"
+MOST_FORGOTTEN = 100  # at a time
 INTERNAL = "internal"
 
 
 class Workflow:
-    """Registers the workflow with DBOS, which has to be done before that is launched."""
+    """Registers the workflow with DBOS, which has to be done before that is launched.
+
+    A run has one workflow for each attempt, whoever enqueues it, and however often.
+    """
 
     def __init__(self, steps: Steps) -> None:
         # DBOS marks what it is given, which a method does not let it.
@@ -37,20 +44,28 @@ class Workflow:
 
         self._function = analyse
 
-    def ensure(self, run: Run) -> str | None:
-        """Make sure that a run goes on; gives a problem where it has ended without a word of its own.
-
-        A run has one workflow for each attempt, whoever enqueues it, and however often.
-        """
-        workflow_id = f"{run.id}-{run.attempt}"
-        status = DBOS.get_workflow_status(workflow_id)
-        if status is None:
-            with SetWorkflowID(workflow_id):
-                DBOS.enqueue_workflow(QUEUE, self._function, run.id)
+    def status(self, run: Run) -> str | None:
+        """How far the workflow of a run is: `goes on`, else as DBOS calls it; None where there is none."""
+        found = DBOS.get_workflow_status(_id(run))
+        if found is None:
             return None
-        if status.status in ENDED:
-            return f"the workflow has ended ({status.status.lower()})"
-        return None
+        return "goes on" if found.status in GOES_ON else str(found.status).lower()
+
+    def enqueue(self, run: Run) -> None:
+        """Have a run done, by this analyst or another one."""
+        with SetWorkflowID(_id(run)):
+            DBOS.enqueue_workflow(QUEUE, self._function, run.id)
+
+    def forget_done(self) -> None:
+        """Remove what is known of workflows that have ended as they should: what was said is in it."""
+        done = DBOS.list_workflows(
+            name=NAME, status=DONE, limit=MOST_FORGOTTEN, load_input=False, load_output=False
+        )
+        DBOS.delete_workflows([each.workflow_id for each in done])
+
+
+def _id(run: Run) -> str:
+    return f"{run.id}-{run.attempt}"
 
 
 def _analyse(steps: Steps, run_id: str) -> None:
@@ -61,14 +76,24 @@ def _analyse(steps: Steps, run_id: str) -> None:
         _step("store", steps.store, run_id, counted, analysed)
         missing = missing + _step("mix", steps.mix, run_id)
         _step("finish", steps.finish, run_id, missing)
-    except RoomscribeError as error:
-        _step("fail", steps.fail, run_id, type(error).__name__, str(error))
     except Exception as error:  # noqa: BLE001  whatever it is, somebody has to hear of it
-        # Its message may hold what somebody said; where it was raised does not.
-        where = traceback.format_tb(error.__traceback__)
-        log.error("analysis.broken", run=run_id, error=type(error).__name__, where=where)
-        problem = f"an analysis came upon a fault of its own ({type(error).__name__}); see the log"
-        _step("fail", steps.fail, run_id, INTERNAL, problem)
+        code, problem = _reason(run_id, error)
+        _step("fail", steps.fail, run_id, code, problem)
+
+
+def _reason(run_id: str, error: Exception) -> tuple[str, str]:
+    """What an admin is told: the message of an error of ours, and of any other its type alone."""
+    if isinstance(error, dbos_errors.DBOSMaxStepRetriesExceeded) and error.errors:
+        error = error.errors[-1]
+    # An error that was written down before a kill comes back without its class.
+    name = error.name if isinstance(error, PortableWorkflowError) else type(error).__name__
+    if isinstance(error, RoomscribeError) or (
+        isinstance(error, PortableWorkflowError) and name in errors.__all__
+    ):
+        return name, str(error)
+    # Its message may hold what somebody said; where it was raised does not.
+    log.error("analysis.broken", run=run_id, error=name, where=traceback.format_tb(error.__traceback__))
+    return INTERNAL, f"an analysis came upon a fault of its own ({name}); see the log"
 
 
 def _step(name: str, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -16,7 +16,6 @@ def analyst(context: typer.Context) -> None:
     """
     import os
     import signal
-    import threading
 
     # Before all else, since loading itself takes a processor for a second.
     os.nice(NICENESS)
@@ -27,18 +26,20 @@ def analyst(context: typer.Context) -> None:
 
     settings = load_settings(context.obj)
     configure_logs(settings.log.level, settings.log.format)
-    stop = threading.Event()
+    # What runs is made to be cut off, and its threads would be waited for.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    run_analyst(settings, stop)
-    os._exit(0)  # what runs is made to be cut off, and threads would be waited for
+        signal.signal(number, lambda _number, _frame: os._exit(0))
+    run_analyst(settings)
 
 
 def retry(
     context: typer.Context,
     session: Annotated[str, typer.Argument(metavar="ID", help="A session's id, or the beginning of it.")],
 ) -> None:
-    """Have a failed analysis tried again; a running analyst takes it up within some seconds."""
+    """Have an analysis tried again that failed, or had to do without something.
+
+    A running analyst takes it up within some seconds.
+    """
     from agent.cli.sessions import find_session, reading
     from agent.config import load_settings
     from agent.errors import InputError
@@ -62,5 +63,5 @@ def retry(
         typer.echo(f"the analysis of session {session_id} is tried again (attempt {run.attempt + 1})")
         return
     if run.status == AnalysisStatus.DONE:
-        raise InputError(f"the analysis of session {session_id} is done; only a failed one is tried again")
+        raise InputError(f"the analysis of session {session_id} is done, and nothing was missing")
     raise InputError(f"the analysis of session {session_id} is {run.status} already")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from agent.console.models import UtteranceOut
+    from agent.console.models import AnalysisOut, UtteranceOut
     from agent.console.store import Store
 
 __all__ = ["report"]
@@ -66,7 +66,7 @@ def _until_analysed(store: "Store", session_id: str) -> None:
     deadline_s = time.monotonic() + WAIT_LIMIT_S
     while time.monotonic() < deadline_s:
         analysis = store.analysis(DEFAULT_SPACE, session_id)
-        status = "waits for an analyst" if analysis is None else analysis.step or analysis.status
+        status = "waits for an analyst" if analysis is None else _progress(analysis)
         if status != told:
             told = status
             typer.echo(f"analysis: {status}", err=True)
@@ -77,6 +77,16 @@ def _until_analysed(store: "Store", session_id: str) -> None:
         f"the analysis of session {session_id} is not done after {WAIT_LIMIT_S:g} s; is `roomscribe analyst` "
         "or `roomscribe up` running, and is the session over?"
     )
+
+
+def _progress(analysis: "AnalysisOut") -> str:
+    if analysis.status == "failed":
+        return (
+            f"failed at {analysis.step}: {analysis.problem}"
+            if analysis.step
+            else f"failed: {analysis.problem}"
+        )
+    return analysis.step or analysis.status
 
 
 def _rendered(store: "Store", session_id: str) -> str:

@@ -8,14 +8,15 @@ from os import stat_result
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Security
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Security
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.security import APIKeyCookie, HTTPBearer
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Message, Receive, Scope, Send
 
 from agent.console.cursor import MAX_CURSOR_CHARACTERS
-from agent.console.events import EventStream, Viewers
+from agent.console.events import MAX_SINCE_MS, EventStream
+from agent.console.following import Viewers
 from agent.console.keys import COOKIE, Keys, require_key, shown_key
 from agent.console.models import AnalysisOut, SessionOut, SessionPage, TranscriptPage
 from agent.console.problems import documented, problem
@@ -94,9 +95,11 @@ def api(store: Callable[[], Store]) -> APIRouter:
         "/sessions/{session_id}/analysis/retry", status_code=202, responses=documented(403, 404, 409, 422)
     )
     def retry(key: Key, session_id: str) -> AnalysisOut:
-        """Have the newest analysis tried again, if it has failed."""
+        """Have the newest analysis tried again, if it has failed, or is incomplete."""
         if not _found(store().retry(key.space_id, session_id), NO_ANALYSIS):
-            raise HTTPException(409, "The analysis has not failed; only one that has is tried again.")
+            raise HTTPException(
+                409, "The analysis has not failed and lacks nothing; only such a one is tried again."
+            )
         return _found(store().analysis(key.space_id, session_id), NO_ANALYSIS)
 
     @router.get(
@@ -125,19 +128,33 @@ def api(store: Callable[[], Store]) -> APIRouter:
             **documented(404, 422),
         },
     )
-    async def events(request: Request, key: Key, session_id: str) -> Response:
+    async def events(
+        request: Request,
+        key: Key,
+        session_id: str,
+        since: Annotated[
+            int,
+            Query(ge=0, le=MAX_SINCE_MS, description="Leave out what began before, in ms of session time."),
+        ] = 0,
+        last_event_id: Annotated[
+            str, Header(description="What a stream that broke off gave as the last `id`.")
+        ] = "",
+    ) -> Response:
         """The captions of a session as they come: `final` events, each an utterance, and `ended` at the end.
 
-        It begins with all that was said so far; an utterance that is known by its id was corrected.
+        It begins with what was said so far; an utterance that is known by its id was corrected, or is told
+        again. With `Last-Event-ID` it begins ten minutes before the newest that was told.
         """
         found = _found(await run_in_threadpool(store().resolve, key.space_id, session_id), NO_SESSION)
         state = request.app.state
         return EventStream(
             cast(Viewers, state.viewers),
             store(),
-            partial(cast(Keys, state.keys).find, shown_key(request)),
+            partial(cast(Keys, state.keys).known, shown_key(request)),
             key.space_id,
             found,
+            since_ms=since,
+            last_id=last_event_id,
         )
 
     @router.get("/schemas")

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from agent.analysis.scenario import Scenario
 from agent.config import Settings
 from agent.console.api import api
-from agent.console.events import Viewers
+from agent.console.following import Viewers
 from agent.console.gate import Gate, is_loopback
 from agent.console.keys import MAX_CACHED, Keys
 from agent.console.pages import add_pages
@@ -42,7 +42,7 @@ def create_app(settings: Settings, scenarios: Mapping[str, Scenario] | None = No
         app.state.store = Store(database, settings, scenarios or {})
         app.state.keys = keys
         app.state.used_keys = asyncio.Queue[str](MAX_CACHED)  # who is noted already is not put in again
-        app.state.viewers = Viewers()
+        app.state.viewers = Viewers(app.state.store)
         noting = asyncio.create_task(keys.note_uses(app.state.used_keys), name="console.note_uses")
         try:
             yield

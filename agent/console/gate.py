@@ -8,15 +8,16 @@ from urllib.parse import urlsplit
 import structlog
 from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from agent.console.problems import problem
 
 __all__ = ["Gate", "is_loopback"]
 
 MAX_REQUESTS = 300  # at once, event streams included: some 100 kB each, and all threads are long in use
 BUSY_AFTER_S = 2  # when to try again
 LOOPBACK_NAME = "localhost"
+FOREIGN_HOST = "The Host of the request is not this machine, which alone is served."
+BUSY = "Too many requests are under way."
 
 # Nothing but what we serve ourselves, and no script or style within a page.
 POLICY = "default-src 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'none'; form-action 'self'"
@@ -41,7 +42,7 @@ def is_loopback(host: str) -> bool:
 
 
 class Gate:
-    """An ASGI application in front of another one: which requests come in, and how answers go out.
+    """A middleware of the application: which requests come in, and how answers go out.
 
     It refuses a `Host` that is not this machine where we serve this machine alone: a page elsewhere may have
     its own name lead here, and would then read with the browser's right (DNS rebinding). It bounds how many
@@ -72,12 +73,11 @@ class Gate:
             await send(message)
 
         if self._is_local and not _names_loopback(Headers(scope=scope).get("host", "")):
-            refusal = problem(421, "The Host of the request is not this machine, which alone is served.")
-            await refusal(scope, receive, send_guarded)
+            await _answer(HTTPException(421, FOREIGN_HOST), scope, receive, send_guarded)
             return
         if self._under_way >= MAX_REQUESTS:
-            busy = problem(503, "Too many requests are under way.", {"Retry-After": str(BUSY_AFTER_S)})
-            await busy(scope, receive, send_guarded)
+            busy = HTTPException(503, BUSY, {"Retry-After": str(BUSY_AFTER_S)})
+            await _answer(busy, scope, receive, send_guarded)
             return
         self._under_way += 1
         try:
@@ -85,13 +85,15 @@ class Gate:
         except Exception as error:  # noqa: BLE001  of whatever kind: its message may hold what was said
             log.error("console.request_failed", error=type(error).__name__, at=_place(error))
             if not has_begun:
-                await _answer_failure(scope, receive, send_guarded, error)
+                await _answer(error, scope, receive, send_guarded)
         finally:
             self._under_way -= 1
 
 
-async def _answer_failure(scope: Scope, receive: Receive, send: Send, error: Exception) -> None:
-    answer = scope["app"].exception_handlers[Exception](Request(scope), error)
+async def _answer(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer as the application does where it fails so: with a page for who asked for one."""
+    kind = HTTPException if isinstance(error, HTTPException) else Exception
+    answer = scope["app"].exception_handlers[kind](Request(scope), error)
     await (await answer if isawaitable(answer) else answer)(scope, receive, send)
 
 

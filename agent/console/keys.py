@@ -71,6 +71,10 @@ class Keys:
                     self._found.popitem(last=False)
         return found
 
+    async def known(self, key: str) -> ApiKey | None:
+        """The same without blocking."""
+        return self.fresh(key) or await run_in_threadpool(self.find, key)
+
     def is_to_be_noted(self, key: ApiKey) -> bool:
         """Tells once a minute that the use of a key is to be written down."""
         now_s = time.monotonic()
@@ -106,7 +110,7 @@ async def require_key(request: Request) -> ApiKey:
     """
     key = shown_key(request)
     keys = cast(Keys, request.app.state.keys)
-    found = keys.fresh(key) or await run_in_threadpool(keys.find, key)
+    found = await keys.known(key)
     if found is None:
         raise HTTPException(401, UNKNOWN, {"WWW-Authenticate": "Bearer"})
     if "authorization" not in request.headers and request.method not in SAFE_METHODS:

@@ -154,21 +154,28 @@ class StatementOut(_Out):
 
 
 class KindOut(_Out):
-    """A kind of statement, by the name that the scenario gives it."""
+    """A kind of statement, by the name that the scenario gives it.
+
+    `has_owner` tells that somebody is to do what it says.
+    """
 
     id: str
     title: str
+    has_owner: bool
 
 
 class AnalysisOut(_Out):
     """The newest analysis of a session.
 
+    While a newer one is made, or where that failed, what the one before says stands: `version` is the one
+    whose statements these are, `newest_version` the one whose `status`, `step` and `problem` these are.
     `claims` is how many statements the engine made, and `drops` how many of them did not hold, by the reason.
     `incomplete` names what was missing. `problem` says why it failed, where it did.
     """
 
     session: str
     version: int
+    newest_version: int
     scenario: str
     engine: str
     language: str

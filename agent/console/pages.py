@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from inspect import isawaitable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, Form, HTTPException, Query, Request
@@ -19,6 +19,7 @@ from agent.console import html, report, view, wording
 from agent.console.keys import COOKIE, check_origin, find_key, require_key
 from agent.console.models import SessionOut, UtteranceOut
 from agent.console.store import MAX_UTTERANCES, Store
+from agent.errors import DatabaseAwayError
 from persistence.api_keys import ApiKey
 
 __all__ = ["add_pages"]
@@ -27,16 +28,24 @@ SESSIONS_SHOWN = 30
 MOST_UTTERANCES = 5 * MAX_UTTERANCES  # of a page: some ten hours of speech, and 4 MB
 LIVE_UTTERANCES = 200  # that were said before somebody opened the live page
 COOKIE_S = 90 * 24 * 3600
+# Who follows a link from a mail or a chat is signed in. What changes something wants our own origin besides.
+SAME_SITE: Literal["lax"] = "lax"
 SEE_OTHER = 303  # the answer to a form: whoever loads the page again sends it no second time
 
 TITLES = {
     400: ("This address is wrong", "Maybe a part of it is missing. The list of sessions has the right ones."),
     403: ("This is not allowed", "The request came from another site, or your key may not do it."),
     404: ("There is nothing here", "The session may have been deleted, or the address is wrong."),
+    421: (
+        "This address is not served",
+        "Open the console as localhost or 127.0.0.1, or set console.host to have others reach it.",
+    ),
     500: ("Something went wrong", "The log of the console says what. Try again, or tell who runs it."),
-    503: ("The database cannot be reached", "Nothing is lost. Try again in a moment."),
+    503: ("Too many ask at once", "Try again in a moment."),
 }
+AWAY_TITLE = ("The database cannot be reached", "Nothing is lost. Try again in a moment.")
 OTHER_TITLE = ("This cannot be done", "Go on from the list of sessions.")
+NO_SESSION = "there is no such session"
 
 HEADERS = {
     # What was said must not stay in a browser's cache after its person has signed out.
@@ -86,14 +95,14 @@ def _open_pages() -> APIRouter:
             path="/",
             secure=request.url.scheme == "https",
             httponly=True,
-            samesite="strict",
+            samesite=SAME_SITE,
         )
         return answer
 
     @router.post("/logout", dependencies=[Depends(check_origin)])
     def logout() -> Response:
         answer = RedirectResponse("/login", SEE_OTHER)
-        answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+        answer.delete_cookie(COOKIE, path="/", httponly=True, samesite=SAME_SITE)
         return answer
 
     return router
@@ -130,7 +139,7 @@ def _pages(store: Callable[[], Store]) -> APIRouter:
         shown = _session(store(), key, session_id)
         if shown.id != session_id:
             return RedirectResponse(f"/sessions/{quote(shown.id, safe='')}")  # what it was merged into
-        said, is_cut = _said(store(), key, shown.id)
+        said, is_cut = _said(store(), key, shown.id, MOST_UTTERANCES)
         analysis = store().analysis(key.space_id, shown.id)
         return _page(
             "session.html",
@@ -146,22 +155,25 @@ def _pages(store: Callable[[], Store]) -> APIRouter:
         shown = _session(store(), key, session_id)
         if shown.id != session_id:
             return RedirectResponse(f"/sessions/{quote(shown.id, safe='')}/live")
-        said, is_cut = _said(store(), key, shown.id)
-        # Colours are those of the session's page, so they are given before the beginning is left out.
-        people = view.people_of([*(each.speaker for each in said), *shown.people])
-        newest = said[-LIVE_UTTERANCES:]
+        latest = store().latest(key.space_id, shown.id, LIVE_UTTERANCES)
+        if latest is None:
+            raise HTTPException(404, NO_SESSION)
+        # Colours are those of the session's page, so they are given to who spoke before the newest, too.
+        people = view.people_of([*latest.speakers, *shown.people])
         return _page(
             "live.html",
             session=shown,
-            view=view.make(shown, newest, None, people),
-            is_cut=is_cut or len(newest) < len(said),
-            since_ms=newest[0].start_ms if len(newest) < len(said) else 0,
+            view=view.make(shown, latest.utterances, None, people),
+            is_cut=latest.is_cut,
+            since_ms=latest.utterances[0].start_ms if latest.is_cut else 0,
+            colours=view.COLOURS,
+            pause_ms=view.BLOCK_PAUSE_MS,
         )
 
     @router.get("/sessions/{session_id}/report")
     def report_file(key: Key, session_id: str) -> Response:
         shown = _session(store(), key, session_id)
-        said, _ = _said(store(), key, shown.id)
+        said, _ = _said(store(), key, shown.id, None)
         text = report.render(shown, said, store().analysis(key.space_id, shown.id))
         disposition = f'attachment; filename="{_file_name(shown)}"'
         return HTMLResponse(text, headers=HEADERS | {"content-disposition": disposition})
@@ -182,15 +194,19 @@ def _page(template: str, **values: Any) -> Response:
 def _session(store: Store, key: ApiKey, session_id: str) -> SessionOut:
     found = store.session(key.space_id, session_id)
     if found is None:
-        raise HTTPException(404, "there is no such session")
+        raise HTTPException(404, NO_SESSION)
     return found
 
 
-def _said(store: Store, key: ApiKey, session_id: str) -> tuple[list[UtteranceOut], bool]:
-    """What was said in a session, and whether that is not all of it."""
+def _said(store: Store, key: ApiKey, session_id: str, most: int | None) -> tuple[list[UtteranceOut], bool]:
+    """What was said in a session, and whether that is not all of it.
+
+    Args:
+        most: Read no further page when there are so many; None reads all.
+    """
     said: list[UtteranceOut] = []
     after: str | None = None
-    while len(said) < MOST_UTTERANCES:
+    while most is None or len(said) < most:
         page = store.transcript(key.space_id, session_id, after, MAX_UTTERANCES)
         if page is None:
             break
@@ -221,6 +237,6 @@ async def _as_page(handler: Handler, request: Request, error: Exception) -> Resp
             "/login" + (f"?{urlencode({'next': there})}" if there != "/" else ""), SEE_OTHER
         )
     status = 404 if response.status_code == 422 else response.status_code
-    title, advice = TITLES.get(status, OTHER_TITLE)
+    title, advice = AWAY_TITLE if isinstance(error, DatabaseAwayError) else TITLES.get(status, OTHER_TITLE)
     kept = {name: value for name, value in response.headers.items() if name in ("retry-after", "allow")}
     return HTMLResponse(html.render("error.html", title=title, advice=advice), status, headers=HEADERS | kept)

@@ -4,7 +4,7 @@ Every method takes the space of who asks, and knows nothing of what lies in anot
 merged is shown as the one that it became.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +37,18 @@ from persistence.catalogue import SessionDetail, SessionSummary
 from persistence.database import Database
 from persistence.records import Final
 from persistence.tables import AnalysisStatus, SessionStatus
+from persistence.transcripts import FinalCursor
 
-__all__ = ["DEFAULT_SESSIONS", "DEFAULT_UTTERANCES", "MAX_SESSIONS", "MAX_UTTERANCES", "News", "Store"]
+__all__ = [
+    "DEFAULT_SESSIONS",
+    "DEFAULT_UTTERANCES",
+    "MAX_SESSIONS",
+    "MAX_UTTERANCES",
+    "Latest",
+    "News",
+    "Revised",
+    "Store",
+]
 
 DEFAULT_SESSIONS = 50  # of a page
 MAX_SESSIONS = 200
@@ -47,18 +57,41 @@ MAX_UTTERANCES = 2_000  # about 600 kB of JSON
 
 
 @dataclass(frozen=True, slots=True)
+class Revised:
+    """An utterance, and which revision of it this is."""
+
+    utterance: UtteranceOut
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """What was said last in a session.
+
+    Attributes:
+        utterances: By their time.
+        speakers: Everybody who spoke in the session, in the order in which they did first.
+        is_cut: Whether something was said before.
+    """
+
+    utterances: tuple[UtteranceOut, ...]
+    speakers: tuple[SpeakerOut, ...]
+    is_cut: bool
+
+
+@dataclass(frozen=True, slots=True)
 class News:
     """What somebody who follows a session does not have yet.
 
     Attributes:
         session_id: Which session it is by now: another one where it was merged.
-        utterances: By their time, each with its revision.
+        utterances: By their time.
         has_ended: Whether the session is over.
         is_complete: Whether nothing more can come.
     """
 
     session_id: str
-    utterances: tuple[tuple[UtteranceOut, int], ...]
+    utterances: tuple[Revised, ...]
     has_ended: bool
     is_complete: bool
 
@@ -151,23 +184,50 @@ class Store:
             next=None if page.next is None else cursor.of_finals(page.next),
         )
 
-    def analysis(self, space: str, session_id: str) -> AnalysisOut | None:
-        """The newest analysis of a session; None if it has none, or is none."""
+    def latest(self, space: str, session_id: str, limit: int) -> Latest | None:
+        """What was said last in a session; None if there is no such session.
+
+        Args:
+            limit: At most so many utterances.
+        """
         with self._database.read() as connection:
             found = _found(connection, space, session_id)
-            run = None if found is None else analyses.newest(connection, space, found)
-            if run is None:
+            if found is None:
                 return None
+            finals = transcripts.newest(connection, space, found, limit=limit + 1)
+            # After the words, so that nobody who speaks meanwhile is missing here.
+            speakers = transcripts.speakers(connection, space, found)
+        return Latest(
+            utterances=tuple(map(_utterance, finals[-limit:])),
+            speakers=tuple(map(_speaker, speakers)),
+            is_cut=len(finals) > limit,
+        )
+
+    def analysis(self, space: str, session_id: str) -> AnalysisOut | None:
+        """The newest analysis of a session; None if it has none, or is none.
+
+        As long as the newest run has nothing to say, it says what the newest says that is done.
+        """
+        with self._database.read() as connection:
+            found = _found(connection, space, session_id)
+            newest = None if found is None else analyses.newest(connection, space, found)
+            if found is None or newest is None:
+                return None
+            run = newest
+            # One that failed at its last step, or is tried again, has its statements already.
+            if run.status != AnalysisStatus.DONE and not run.statistics:
+                run = analyses.newest_done(connection, space, found) or newest
             statements = analyses.statements(connection, space, run.id)
-            problem = analyses.problem(connection, run)
+            problem = analyses.problem(connection, newest)
         return AnalysisOut(
             session=run.session_id,
             version=run.version,
+            newest_version=newest.version,
             scenario=run.scenario,
             engine=run.engine,
             language=run.language,
-            status=AnalysisStatus(run.status).value,
-            step=run.step,
+            status=AnalysisStatus(newest.status).value,
+            step=newest.step,
             created_at=run.created_at,
             finished_at=run.finished_at,
             kinds=self._kinds(run, statements),
@@ -204,6 +264,28 @@ class Store:
         with self._database.read() as connection:
             return _found(connection, space, session_id)
 
+    def said(
+        self, space: str, session_id: str, after: FinalCursor
+    ) -> tuple[tuple[Revised, ...], FinalCursor | None]:
+        """Some of what was said in a session, by its time, and where the rest begins; None at the end.
+
+        Args:
+            session_id: Not one that was merged.
+            after: Where to begin.
+        """
+        with self._database.read() as connection:
+            page = transcripts.finals(connection, space, session_id, after=after, limit=MAX_UTTERANCES)
+        return tuple(map(_revised, page.items)), page.next
+
+    def revisions(self, space: str, session_id: str) -> dict[str, int]:
+        """The revision of each utterance of a session, by its id.
+
+        Args:
+            session_id: Not one that was merged.
+        """
+        with self._database.read() as connection:
+            return transcripts.revisions(connection, space, session_id)
+
     def news(self, space: str, session_id: str, seen: Mapping[str, int]) -> News | None:
         """What was said in a session beyond what somebody has; None if there is no such session.
 
@@ -220,7 +302,7 @@ class Store:
             finals = transcripts.unseen(connection, space, found, seen, limit=MAX_UTTERANCES)
             return News(
                 session_id=found,
-                utterances=tuple((_utterance(final), final.revision) for final in finals),
+                utterances=tuple(map(_revised, finals)),
                 has_ended=catalogue.has_ended(connection, space, found),
                 is_complete=(
                     len(finals) < MAX_UTTERANCES
@@ -235,12 +317,17 @@ class Store:
         file = (folder / path).resolve()
         return file if file.is_relative_to(folder) and file.is_file() else None
 
-    def _kinds(self, run: Run, statements: list[Statement]) -> tuple[KindOut, ...]:
+    def _kinds(self, run: Run, statements: Sequence[Statement]) -> tuple[KindOut, ...]:
+        """The kinds of the scenario, and those of statements that it does not have."""
         scenario = self._scenarios.get(run.scenario)
-        titles: dict[str, str] = {kind.id: kind.title for kind in scenario.kinds} if scenario else {}
-        # A scenario may have changed since, or be gone.
-        kinds = dict.fromkeys([*titles, *(statement.kind for statement in statements)])
-        return tuple(KindOut(id=kind, title=titles.get(kind, kind)) for kind in kinds)
+        kinds: dict[str, KindOut] = {
+            kind.id: KindOut(id=kind.id, title=kind.title, has_owner=kind.has_owner)
+            for kind in (scenario.kinds if scenario else ())
+        }
+        for kind in (statement.kind for statement in statements):
+            # A scenario may have changed since, or be gone: what the statements have is shown all the same.
+            kinds.setdefault(kind, KindOut(id=kind, title=kind.capitalize(), has_owner=True))
+        return tuple(kinds.values())
 
 
 def _found(connection: Connection, space: str, session_id: str) -> str | None:
@@ -292,6 +379,10 @@ def _utterance(final: Final) -> UtteranceOut:
         start_ms=final.start_ms,
         end_ms=final.end_ms,
     )
+
+
+def _revised(final: Final) -> Revised:
+    return Revised(_utterance(final), final.revision)
 
 
 def _statement(statement: Statement) -> StatementOut:

@@ -20,6 +20,8 @@ from agent.console.models import (
 from agent.values import Speaker
 
 __all__ = [
+    "BLOCK_PAUSE_MS",
+    "COLOURS",
     "Bar",
     "Block",
     "Group",
@@ -242,16 +244,15 @@ def _groups(
 ) -> list[Group]:
     if analysis is None:
         return []
-    titles = {kind.id: kind.title for kind in analysis.kinds}
-    # What a scenario has no title for any more is shown all the same.
-    titles |= {each.kind: each.kind.capitalize() for each in statements if each.kind not in titles}
-    items: dict[str, list[Item]] = {kind: [] for kind in titles}
+    kinds = {kind.id: kind for kind in analysis.kinds}
+    items: dict[str, list[Item]] = {kind: [] for kind in kinds}
     for number, statement in enumerate(statements, 1):
-        items[statement.kind].append(_item(number, statement, people))
-    return [Group(kind, title, tuple(items[kind])) for kind, title in titles.items()]
+        has_owner = kinds[statement.kind].has_owner
+        items[statement.kind].append(_item(number, statement, people, has_owner=has_owner))
+    return [Group(kind.id, kind.title, tuple(items[kind.id])) for kind in kinds.values()]
 
 
-def _item(number: int, statement: StatementOut, people: Mapping[str, Person]) -> Item:
+def _item(number: int, statement: StatementOut, people: Mapping[str, Person], *, has_owner: bool) -> Item:
     references = tuple(
         Reference(
             id=f"{number}-{place}",
@@ -267,7 +268,7 @@ def _item(number: int, statement: StatementOut, people: Mapping[str, Person]) ->
     return Item(
         text=statement.text,
         is_quoted=any(reference.is_whole for reference in references),
-        owner=people[statement.owner.identity] if statement.owner is not None else None,
+        owner=people[statement.owner.identity] if has_owner and statement.owner is not None else None,
         due=statement.due,
         references=references,
     )

@@ -28,6 +28,7 @@ DROPS: Mapping[str, str] = MappingProxyType(
         "negation": "its words say the opposite",
         "number": "it has a number that its words do not have",
         "owner_absent": "its owner was not there",
+        "owner_ambiguous": "its owner may be several people",
         "due_not_said": "its date was not said",
         "unsupported": "its words do not say it",
     }

@@ -1,7 +1,7 @@
 """A real Chromium, and a console with sessions in it, for all tests of the pages."""
 
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,9 +9,11 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from tests.support.parts import require
-from tests.support.seeded import Live, add_live, incident_review
-from tests.support.seeded_console import Console, SeededConsole
+from tests.support.seeded import Live, add_analysis, add_incident_review, add_live, incident_review
+from tests.support.seeded_console import AT, Console, SeededConsole
 
+# Sessions of one test are older than those of all, so that they take no place of these in the list.
+LONG_BEFORE = AT - timedelta(days=30)
 ELSEWHERE = "roomscribe.test"  # a name that a browser does not take for this machine
 LIMIT_MS = 20_000  # for anything that a page has to do; this machine may be doing other things
 
@@ -89,10 +91,24 @@ def remote(tmp_path: Path) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture
 def live(console: SeededConsole) -> Live:
-    """A session that goes on, in which something was said already."""
-    made = add_live(
-        console.running.database, "planning", datetime.now(UTC) - timedelta(seconds=60), ["Nora", "Omar"]
-    )
+    """A session of this test that goes on, in which something was said already."""
+    made = add_live(console.running.database, "planning", LONG_BEFORE, ["Nora", "Omar"])
     for each in list(incident_review())[:3]:
         made.say(each.speaker.name, each.text, each.start_ms, each.end_ms)
+    return made
+
+
+@pytest.fixture
+def pending(console: SeededConsole) -> str:
+    """A session of this test whose analysis has begun."""
+    made = add_incident_review(console.running.database, LONG_BEFORE, room="of-one-test")
+    add_analysis(console.running.database, made, "begun")
+    return made
+
+
+@pytest.fixture
+def failed(console: SeededConsole) -> str:
+    """A session of this test whose analysis has failed."""
+    made = add_incident_review(console.running.database, LONG_BEFORE, room="of-one-test")
+    add_analysis(console.running.database, made, "failed")
     return made

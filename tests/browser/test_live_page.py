@@ -34,6 +34,24 @@ async def test_final_that_comes_meanwhile_is_shown_once_and_at_its_place(
     ]
 
 
+async def test_people_of_one_name_are_told_apart_and_stand_apart(
+    page: Page, console: SeededConsole, live: Live
+) -> None:
+    await open_live(page, console, live)
+    live.say("Omar", "The first one.", 30_000, 31_000)
+    live.say("Omar", "Another one.", 31_000, 32_000, identity="omar-2")
+    live.say("Ines\u202e\n", "Somebody else.", 32_000, 33_000, identity="ines")
+    live.say("Omar", "Again.", 33_000, 34_000, identity="omar-2")
+    await expect(page.get_by_text("Again.")).to_be_visible()
+    names = ["Omar", "Omar (omar-2)", "Ines", "Omar (omar-2)"]
+    assert (await page.locator(".block h3 bdi").all_text_contents())[-4:] == names
+    # As the server tells those apart that it knows.
+    await page.reload()
+    await expect(page.get_by_text("Again.")).to_be_visible()
+    names = ["Omar (omar)", "Omar (omar-2)", "Ines", "Omar (omar-2)"]
+    assert (await page.locator(".block h3 bdi").all_text_contents())[-4:] == names
+
+
 async def test_live_page_follows_unless_somebody_scrolls_up(
     page: Page, console: SeededConsole, live: Live
 ) -> None:

@@ -8,19 +8,13 @@ from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
 
 from persistence import analyses
 from persistence.records import DEFAULT_SPACE
-from tests.support.polling import until
+from tests.support.polling import WATCH_SEEKING, until
 from tests.support.seeded_console import SeededConsole
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # the browser's
 
 NEAR_S = 0.3
 DECISION = "The alert fires at two percent from today."
-# Notes where the player is made to stand, before it plays on.
-WATCH_SEEKING = """() => {
-  window.stood = [];
-  const audio = document.getElementById('audio');
-  audio.addEventListener('seeking', () => window.stood.push(audio.currentTime));
-}"""
 
 
 async def open_session(page: Page, console: SeededConsole, hash_: str = "") -> None:
@@ -138,12 +132,12 @@ async def test_without_a_recording_evidence_shows_its_words(page: Page, console:
 
 
 async def test_page_of_an_analysis_that_is_made_says_the_step_and_shows_the_end(
-    page: Page, console: SeededConsole
+    page: Page, console: SeededConsole, pending: str
 ) -> None:
-    await page.goto(f"{console.url}/sessions/{console.pending}")
+    await page.goto(f"{console.url}/sessions/{pending}")
     await expect(page.get_by_role("status")).to_contain_text("waiting for its turn")
     with console.running.database.write() as connection:
-        run = analyses.newest(connection, DEFAULT_SPACE, console.pending)
+        run = analyses.newest(connection, DEFAULT_SPACE, pending)
         assert run is not None
         analyses.step(connection, run.id, "statistics")
     await expect(page.get_by_role("status")).to_contain_text("counting who spoke")
@@ -152,8 +146,10 @@ async def test_page_of_an_analysis_that_is_made_says_the_step_and_shows_the_end(
     await expect(page.get_by_text("This analysis is incomplete.")).to_be_visible()
 
 
-async def test_failed_analysis_says_why_and_can_be_tried_again(page: Page, console: SeededConsole) -> None:
-    await page.goto(f"{console.url}/sessions/{console.failed}")
+async def test_failed_analysis_says_why_and_can_be_tried_again(
+    page: Page, console: SeededConsole, failed: str
+) -> None:
+    await page.goto(f"{console.url}/sessions/{failed}")
     await expect(page.get_by_role("alert")).to_contain_text("mixing the recording")
     await expect(page.get_by_role("alert")).to_contain_text("The disk is full")
     await page.get_by_role("button", name="Try again").click()

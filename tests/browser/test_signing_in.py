@@ -5,6 +5,8 @@ import re
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
+from agent.console.keys import COOKIE
+from tests.browser.conftest import ELSEWHERE
 from tests.support.seeded_console import SeededConsole
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # the browser's
@@ -20,7 +22,26 @@ async def test_stranger_signs_in_and_comes_to_where_they_wanted(
     await expect(stranger).to_have_url(f"{console.url}/sessions/{console.analysed}?x=1")
     await expect(stranger.get_by_role("heading", level=1)).to_have_text("incident-review")
     [cookie] = await stranger.context.cookies()
-    assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/")
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Lax", "/")
+
+
+async def test_link_of_another_site_finds_who_has_signed_in(stranger: Page, console: SeededConsole) -> None:
+    await console.running.sign_in(stranger.context)
+    there = f"{console.url}/sessions/{console.analysed}"
+    form = f'<form method="post" action="{console.url}/logout"><button>Send</button></form>'
+    await stranger.route(
+        f"http://{ELSEWHERE}/",
+        lambda route: route.fulfill(content_type="text/html", body=f'<a href="{there}">Read</a>{form}'),
+    )
+    await stranger.goto(f"http://{ELSEWHERE}/")
+    await stranger.get_by_role("link", name="Read").click()
+    await expect(stranger).to_have_url(there)
+    await expect(stranger.get_by_role("heading", level=1)).to_have_text("incident-review")
+    # What changes something is refused all the same.
+    await stranger.goto(f"http://{ELSEWHERE}/")
+    await stranger.get_by_role("button", name="Send").click()
+    await expect(stranger.get_by_role("heading", level=1)).to_have_text("This is not allowed")
+    assert [cookie["name"] for cookie in await stranger.context.cookies()] == [COOKIE]
 
 
 async def test_wrong_key_is_refused_and_the_way_to_one_is_said(stranger: Page) -> None:

@@ -55,6 +55,7 @@ def analysis(*statements: StatementOut) -> AnalysisOut:
     return AnalysisOut(
         session="s",
         version=1,
+        newest_version=1,
         scenario="meeting",
         engine="extractive",
         language="en",
@@ -62,7 +63,11 @@ def analysis(*statements: StatementOut) -> AnalysisOut:
         step="",
         created_at=AT,
         finished_at=AT,
-        kinds=(KindOut(id="decision", title="Decisions"), KindOut(id="risk", title="Risks")),
+        kinds=(
+            KindOut(id="decision", title="Decisions", has_owner=False),
+            KindOut(id="action", title="Actions", has_owner=True),
+            KindOut(id="risk", title="Risks", has_owner=False),
+        ),
         statements=statements,
         keywords=(),
         statistics=None,
@@ -73,9 +78,9 @@ def analysis(*statements: StatementOut) -> AnalysisOut:
     )
 
 
-def statement(kind: str, text: str, *evidence: EvidenceOut) -> StatementOut:
+def statement(kind: str, text: str, *evidence: EvidenceOut, owner: SpeakerOut | None = None) -> StatementOut:
     return StatementOut(
-        kind=kind, text=text, owner=None, due="", confidence=1.0, support="lexical", evidence=evidence
+        kind=kind, text=text, owner=owner, due="", confidence=1.0, support="lexical", evidence=evidence
     )
 
 

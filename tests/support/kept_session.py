@@ -4,14 +4,14 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from sqlalchemy import insert
+from sqlalchemy import Connection, insert
 
 from agent.analysis.statement import Evidence, Statement
 from agent.analysis.statistics import Stay, statistics
 from agent.analysis.transcript import Transcript, Utterance
 from agent.values import Speaker
 from persistence import analyses, sessions
-from persistence.analyses import Run
+from persistence.analyses import Run, Wanting
 from persistence.apply import Applier
 from persistence.database import Database
 from persistence.records import DEFAULT_SPACE, Begun, Ended, Final, Gap, Presence, Record, Usage
@@ -90,22 +90,21 @@ class KeptSession:
             Usage(identity="ada", speech_ms=2_000, stt_ms=2_000, covered_ms=1_500),
         )
 
-    def analyse(self, *, fails: str = "") -> Run:
-        """Have it analysed: one decision, or the reason why that failed."""
+    def begin_analysis(self) -> Run:
+        """An analysis has begun, which is the newest then."""
         with self._database.write() as connection:
-            [wants] = [w for w in analyses.wanting(connection, limit=100) if w.session_id == self.id]
-            run_id = analyses.begin(
-                connection, wants, scenario="meeting", scenario_version=1, engine="extractive", language="en"
-            )
-            run = analyses.get(connection, run_id)
-            assert run is not None
-            analyses.step(connection, run_id, "analyse")
+            return self._begin_analysis(connection)
+
+    def analyse(self, *, kind: str = "decision", fails: str = "") -> Run:
+        """Have it analysed: one statement of a kind, or the reason why that failed."""
+        with self._database.write() as connection:
+            run = self._begin_analysis(connection)
             if fails:
                 analyses.fail(connection, run, "failed", fails)
                 return run
             words = "We ship on Friday."
             evidence = Evidence("1-2", 0, len(words), ADA, words, 3_000, 3_900)
-            found = Statement("decision", words, (evidence,), ADA, "Friday", 0.8, "lexical")
+            found = Statement(kind, words, (evidence,), ADA, "Friday", 0.8, "lexical")
             said = Transcript([Utterance("1-2", ADA, words, 3_000, 3_900)], [BEN])
             analyses.store(
                 connection,
@@ -116,5 +115,17 @@ class KeptSession:
                 statistics=asdict(statistics(said, [Stay(ADA, 0, DURATION_MS)], DURATION_MS)),
                 keywords=["ship"],
             )
-            analyses.finish(connection, run_id, ["journal"])
+            analyses.finish(connection, run.id, ["journal"])
+        return run
+
+    def _begin_analysis(self, connection: Connection) -> Run:
+        before = analyses.newest(connection, self._space, self.id)
+        ended_at = self._started_at + timedelta(milliseconds=DURATION_MS)
+        wants = Wanting(self._space, self.id, ended_at, before.version if before is not None else 0)
+        run_id = analyses.begin(
+            connection, wants, scenario="meeting", scenario_version=1, engine="extractive", language="en"
+        )
+        analyses.step(connection, run_id, "analyse")
+        run = analyses.get(connection, run_id)
+        assert run is not None
         return run

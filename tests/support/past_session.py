@@ -4,8 +4,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-import numpy as np
-
 from agent.ingest.meeting import Meeting
 from agent.recording.segment import SegmentWriter
 from agent.values import SAMPLE_RATE_HZ, Samples
@@ -14,7 +12,7 @@ from persistence.apply import Applier
 from persistence.database import Database
 from persistence.records import Begun, Ended, Final, Presence, Record, Stem
 
-__all__ = ["AT", "keep_meeting", "keep_session", "tone"]
+__all__ = ["keep_meeting"]
 
 AT = datetime(2026, 3, 1, 9, 0, 0, tzinfo=UTC)
 BITRATE_KBPS = 32
@@ -41,7 +39,7 @@ def keep_meeting(
         for number, segment in enumerate(meeting.segments, 1)
     ]
     end_ms = round(meeting.duration_s * 1000)
-    return keep_session(
+    return _keep_session(
         database,
         finals,
         dict(meeting.tracks),
@@ -54,7 +52,7 @@ def keep_meeting(
     )
 
 
-def keep_session(
+def _keep_session(
     database: Database,
     finals: list[Final],
     tracks: dict[str, Samples],
@@ -98,12 +96,6 @@ def keep_session(
         with database.write() as connection:
             sessions.settle(connection, begun.space, session, 1)
     return session
-
-
-def tone(duration_s: float, frequency_hz: float = 440.0) -> Samples:
-    """A tone, 16 kHz."""
-    time_s = np.arange(round(duration_s * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
-    return (8_000 * np.sin(2 * np.pi * frequency_hz * time_s)).astype(np.int16)
 
 
 def _final(number: int, speaker: str, text: str, start_s: float, end_s: float) -> Final:

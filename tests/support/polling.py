@@ -5,10 +5,16 @@ import time
 
 from playwright.async_api import Page
 
-__all__ = ["until"]
+__all__ = ["WATCH_SEEKING", "until"]
 
 LIMIT_S = 20.0  # this machine may be doing other things
 POLL_S = 0.02
+# Notes where the player is made to stand, before it plays on.
+WATCH_SEEKING = """() => {
+  window.stood = [];
+  const audio = document.getElementById('audio');
+  audio.addEventListener('seeking', () => window.stood.push(audio.currentTime));
+}"""
 
 
 async def until(page: Page, expression: str) -> None:

@@ -48,9 +48,10 @@ class Live:
     started_at: datetime
     finals: int = 0
 
-    def say(self, name: str, text: str, start_ms: int, end_ms: int) -> None:
+    def say(self, name: str, text: str, start_ms: int, end_ms: int, *, identity: str = "") -> None:
         self.finals += 1
-        utterance = Utterance(f"1-{self.finals}", Speaker(name.lower(), name), text, start_ms, end_ms)
+        speaker = Speaker(identity or name.lower(), name)
+        utterance = Utterance(f"1-{self.finals}", speaker, text, start_ms, end_ms)
         self.applier.apply([_final(utterance, self.started_at, seq=self.finals)], None)
 
     def end(self, end_ms: int) -> None:

@@ -59,13 +59,16 @@ class Console:
     async def sign_in(self, context: BrowserContext) -> None:
         """Give a browser what signing in gives it."""
         await context.add_cookies(
-            [{"name": COOKIE, "value": self.key, "url": self.url, "httpOnly": True, "sameSite": "Strict"}]
+            [{"name": COOKIE, "value": self.key, "url": self.url, "httpOnly": True, "sameSite": "Lax"}]
         )
 
 
 @dataclass(frozen=True)
 class SeededConsole:
-    """A console that serves these sessions, each by its id; `silent` is analysed and has no recording."""
+    """A console that serves these sessions, each by its id; `silent` is analysed and has no recording.
+
+    They are for all tests, which leave them as they are.
+    """
 
     running: Console
     analysed: str

@@ -2,33 +2,54 @@
 
 import { clock } from './times.js';
 
-const COLOURS = 8; // as many as the style sheet has
 const MOST_SHOWN = 500; // utterances; what was said before is on the page of the session
 const NEAR_PX = 120; // so far from the bottom one still reads the newest
-const BLOCK_PAUSE_MS = 15_000;
+const NAMELESS = '?';
 
 const find = (id) => document.getElementById(id);
 const lines = find('lines');
 const newest = find('newest');
-const people = new Map();
+const { session, colours, pause } = find('main').dataset;
+const people = new Map(); // by identity
 for (const item of find('people').children) {
-  people.set(item.dataset.identity, {
-    name: item.textContent,
-    colour: item.dataset.colour,
-    initials: item.dataset.initials,
-  });
+  const { identity, colour, initials } = item.dataset;
+  people.set(identity, { identity, name: item.textContent, colour, initials });
+}
+// No two people of the page have one name.
+const identities = new Map([...people.values()].map(({ identity, name }) => [name, identity]));
+for (const block of lines.querySelectorAll('.block')) {
+  block.dataset.identity = identities.get(block.querySelector('bdi').textContent);
+}
+
+// In one line, without control characters and what turns the direction of the text around it.
+function clean(text) {
+  const plain = text.replace(/[\s\x1c-\x1f\x85]/gu, ' ');
+  return plain.replace(/[\p{Cc}\p{Cs}\p{Cn}\u202a-\u202e\u2066-\u2069]/gu, '').replace(/ +/g, ' ').trim();
+}
+
+// A name that nobody else on the page has.
+function told(name, identity) {
+  const shown = clean(name) || clean(identity) || NAMELESS;
+  const behind = clean(identity) || NAMELESS;
+  let candidate = shown;
+  for (let number = 1; identities.has(candidate); number += 1) {
+    candidate = number === 1 ? `${shown} (${behind})` : `${shown} (${behind}, ${number})`;
+  }
+  return candidate;
 }
 
 function person({ identity, name }) {
   if (!people.has(identity)) {
-    const shown = name || identity || '?';
-    const words = shown.split(/\s+/).filter((word) => /^[\p{L}\p{N}]/u.test(word));
+    const words = clean(name || identity).split(' ').filter((word) => /^[\p{L}\p{N}]/u.test(word));
     const initials = (words.length > 1 ? [words[0], words.at(-1)] : words).map((word) => [...word][0]);
-    people.set(identity, {
-      name: shown,
-      colour: people.size % COLOURS,
-      initials: initials.join('').toUpperCase() || '?',
-    });
+    const made = {
+      identity,
+      name: told(name, identity),
+      colour: people.size % Number(colours),
+      initials: initials.join('').toUpperCase() || NAMELESS,
+    };
+    people.set(identity, made);
+    identities.set(made.name, identity);
   }
   return people.get(identity);
 }
@@ -37,8 +58,9 @@ function copy(id) {
   return find(id).content.firstElementChild.cloneNode(true);
 }
 
-function newBlock({ name, colour, initials }) {
+function newBlock({ identity, name, colour, initials }) {
   const made = copy('block');
+  made.dataset.identity = identity;
   made.classList.add(`s${colour}`);
   made.querySelector('.face').textContent = initials;
   made.querySelector('bdi').textContent = name;
@@ -49,8 +71,8 @@ function newBlock({ name, colour, initials }) {
 function place(element, said, before) {
   const who = person(said.speaker);
   const block = before?.parentElement;
-  const goesOn = said.start_ms - Number(before?.dataset.end) <= BLOCK_PAUSE_MS;
-  if (block && goesOn && block.querySelector('bdi').textContent === who.name) {
+  const goesOn = said.start_ms - Number(before?.dataset.end) <= Number(pause);
+  if (block && goesOn && block.dataset.identity === who.identity) {
     before.after(element);
     return;
   }
@@ -129,7 +151,7 @@ function say(kind, words) {
 }
 
 function listen() {
-  const source = new EventSource(`/api/v1/sessions/${encodeURIComponent(find('main').dataset.session)}/events`);
+  const source = new EventSource(`/api/v1/sessions/${encodeURIComponent(session)}/events?since=${sinceMs}`);
   source.addEventListener('open', () => say('is-live', 'Live'));
   source.addEventListener('final', (event) => add(JSON.parse(event.data)));
   source.addEventListener('ended', () => {

@@ -97,5 +97,5 @@ export function transcript() {
     if (current) reveal(current);
   });
 
-  return { mark, nearest, reveal, showTime, unmark, setFollowing };
+  return { mark, nearest, showTime };
 }

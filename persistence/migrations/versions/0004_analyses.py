@@ -34,7 +34,7 @@ def upgrade() -> None:
     op.create_index(
         "analysis_unfinished",
         "analysis",
-        ["created_at"],
+        ["session_ended_at"],
         sqlite_where=text("finished_at IS NULL"),
         postgresql_where=text("finished_at IS NULL"),
     )

@@ -1,11 +1,14 @@
 """A session that has ended is analysed, whatever happens to who does it."""
 
+import sqlite3
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import av
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from agent.analyst.steps import STEPS
 from agent.config import Settings
@@ -14,8 +17,8 @@ from persistence import analyses, renderings, sessions
 from persistence.analyses import Run
 from persistence.database import Database
 from persistence.records import DEFAULT_SPACE
-from persistence.rows import EVIDENCE, PROCESSING_ERROR, STATEMENT
-from tests.integration.analyst.conftest import Analyst
+from persistence.rows import EVIDENCE, PROCESSING_ERROR, SESSION, STATEMENT
+from tests.integration.analyst.conftest import LIMIT_S, Analyst
 from tests.support.meetings import INCIDENT_REVIEW
 from tests.support.past_session import keep_meeting
 
@@ -36,6 +39,7 @@ def short_session(database: Database, settings: Settings) -> str:
     return keep_meeting(database, load_meeting(INCIDENT_REVIEW, end_s=20), stems_dir=settings.stems_dir)
 
 
+@pytest.mark.parametrize("settings", ["sqlite", "postgresql"], indirect=True)
 def test_session_that_has_ended_gets_statements_with_evidence_statistics_and_a_mix(
     analyst: Analyst, session: str, database: Database, settings: Settings, until_run: UntilRun
 ) -> None:
@@ -63,7 +67,8 @@ def test_session_that_has_ended_gets_statements_with_evidence_statistics_and_a_m
 @pytest.mark.parametrize(
     ("settings", "when", "step"),
     [
-        *(("sqlite", when, step) for step in STEPS for when in ("before", "after")),
+        *(("sqlite", "after", step) for step in STEPS),
+        ("sqlite", "before", "analyse"),
         ("postgresql", "after", "store"),
     ],
     indirect=["settings"],
@@ -106,10 +111,84 @@ def test_analysis_waits_for_a_journal_that_is_on_its_way(
         database, load_meeting(INCIDENT_REVIEW, end_s=45), is_settled=False, ended_now=True
     )
     analyst.start()
-    assert until_run(session, "running").step == "settle"
+    assert until_run(session, "pending").step == "settle"
+    another = keep_meeting(database, load_meeting(INCIDENT_REVIEW, end_s=20), room="another", ended_now=True)
+    until_run(another, "done")  # it does not wait for the first one
+    assert until_run(session, "pending").step == "settle"
     with database.write() as connection:
         sessions.settle(connection, DEFAULT_SPACE, session, 1)
     assert until_run(session, "done").incomplete == []
+
+
+def test_what_came_too_late_for_an_analysis_is_in_its_next_attempt(
+    analyst: Analyst, database: Database, until_run: UntilRun
+) -> None:
+    session = keep_meeting(database, load_meeting(INCIDENT_REVIEW, end_s=20), is_settled=False)
+    analyst.start(ROOMSCRIBE_ANALYSIS__SETTLE_S="0")
+    run = until_run(session, "done")
+    with database.write() as connection:
+        sessions.settle(connection, DEFAULT_SPACE, session, 1)
+    with database.write() as connection:
+        assert analyses.retry(connection, run)
+    again = until_run(session, "done")
+    assert (again.attempt, again.incomplete) == (2, [])
+    with database.write() as connection:
+        assert not analyses.retry(connection, again)
+
+
+def test_session_that_went_on_is_analysed_again_when_it_has_ended_again(
+    analyst: Analyst, database: Database, until_run: UntilRun
+) -> None:
+    session = keep_meeting(
+        database, load_meeting(INCIDENT_REVIEW, end_s=20), is_settled=False, ended_now=True
+    )
+    analyst.start()
+    until_run(session, "pending")
+    later = datetime.now(UTC) + timedelta(seconds=1)
+    with database.write() as connection:
+        connection.execute(update(SESSION).values(ended_at=later))
+        sessions.settle(connection, DEFAULT_SPACE, session, 1)
+    run = until_run(session, "done")
+    assert run.version == 2
+    assert run.statistics["duration_ms"] > 20_000
+
+
+@pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
+def test_two_analysts_of_one_database_do_each_session_once(
+    analyst: Analyst, database: Database, tmp_path: Path, until_run: UntilRun
+) -> None:
+    folder = tmp_path / "another"
+    folder.mkdir()
+    another = Analyst(folder, analyst.environment | {"ROOMSCRIBE_DATA_DIR": str(folder / "data")})
+    analyst.start()
+    another.start()
+    try:
+        kept = [
+            keep_meeting(
+                database, load_meeting(INCIDENT_REVIEW, end_s=20), room=f"room-{number}", ended_now=True
+            )
+            for number in range(4)
+        ]
+        runs = [until_run(session, "done") for session in kept]
+    finally:
+        another.stop()
+    assert [(run.version, run.attempt) for run in runs] == [(1, 1)] * len(kept)
+    assert sorted(analyst.steps() + another.steps()) == sorted(STEPS * len(kept))
+
+
+def test_words_do_not_stay_with_the_workflows_when_these_are_done(
+    analyst: Analyst, short_session: str, settings: Settings, until_run: UntilRun
+) -> None:
+    analyst.start()
+    until_run(short_session, "done")
+    analyst.stop()
+    analyst.start()
+    with sqlite3.connect(f"{settings.data_dir}/roomscribe.db-workflows") as workflows:
+        deadline_s = time.monotonic() + LIMIT_S
+        while workflows.execute("SELECT count(*) FROM operation_outputs").fetchone() != (0,):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.2)
+    workflows.close()
 
 
 def test_audio_that_is_gone_leaves_the_rest_and_is_said_to_be_missing(
@@ -150,7 +229,7 @@ def test_second_analyst_of_a_folder_says_that_there_is_one(
 ) -> None:
     analyst.start()
     until_run(session, "done")
-    second = Analyst(tmp_path, analyst._environment)
+    second = Analyst(tmp_path, analyst.environment)
     second.start()
     assert second.wait() == 2
     assert "has an analyst already" in second.log.read_text(encoding="utf-8")

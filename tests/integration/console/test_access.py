@@ -112,6 +112,15 @@ def test_a_cookie_changes_nothing_on_behalf_of_another_site(
     assert response.status_code == status
 
 
+@pytest.mark.parametrize("path", ["/login", "/logout", "/sessions/none/retry"])
+def test_a_form_of_another_site_changes_nothing(nobody: httpx.Client, key: str, path: str) -> None:
+    headers = {"Cookie": f"roomscribe_key={key}", "Origin": "http://evil.example"}
+
+    response = nobody.post(path, data={"key": key}, headers=headers)
+
+    assert (response.status_code, response.headers.get("set-cookie")) == (403, None)
+
+
 def test_a_bearer_token_needs_no_origin(client: httpx.Client, database: Database, space: str) -> None:
     session = KeptSession(database, space=space)
 

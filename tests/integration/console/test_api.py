@@ -12,7 +12,7 @@ import pytest
 from agent.captions.protocol import schema
 from agent.config import Settings
 from agent.console.store import Store
-from persistence import api_keys, renderings
+from persistence import analyses, api_keys, renderings
 from persistence.database import Database
 from persistence.records import DEFAULT_SPACE
 from tests.integration.console.conftest import Parts
@@ -51,6 +51,14 @@ def events(lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
             name = line.removeprefix("event: ")
         elif line.startswith("data: "):
             yield name, json.loads(line.removeprefix("data: "))
+
+
+def until_nobody_follows(console: RunningConsole) -> None:
+    """Wait until the streams are closed that were left before."""
+    until_s = time.monotonic() + LIMIT_S
+    while console.app.state.viewers.count and time.monotonic() < until_s:
+        time.sleep(0.02)
+    assert console.app.state.viewers.count == 0
 
 
 def add_recording(database: Database, settings: Settings, space: str, session: str) -> None:
@@ -174,7 +182,10 @@ class TestAnalysis:
 
         found = client.get(f"{API}/sessions/{session.id}/analysis").json()
 
-        assert found["kinds"][0] == {"id": "decision", "title": "Decisions"}
+        assert found["kinds"][:2] == [
+            {"id": "decision", "title": "Decisions", "has_owner": False},
+            {"id": "action", "title": "Actions", "has_owner": True},
+        ]
         assert len(found["kinds"]) == 5
         ada = {"identity": "ada", "name": "Ada"}
         assert found["statements"] == [
@@ -217,6 +228,63 @@ class TestAnalysis:
         assert (again.status_code, again.json()["status"], again.json()["problem"]) == (202, "pending", "")
         assert "not failed" in problem(client.post(f"{path}/retry"), 409)
         assert problem(client.post(f"{API}/sessions/none/analysis/retry"), 404)
+
+    def test_a_kind_that_the_scenario_does_not_have_is_shown_by_its_id(
+        self, client: httpx.Client, database: Database, space: str
+    ) -> None:
+        session = KeptSession(database, space=space)
+        session.end()
+        session.analyse(kind="mood")
+
+        found = client.get(f"{API}/sessions/{session.id}/analysis").json()
+
+        assert found["kinds"][-1] == {"id": "mood", "title": "Mood", "has_owner": True}
+        assert "Mood <span" in client.get(f"/sessions/{session.id}").text
+
+    @BOTH
+    def test_what_an_older_analysis_says_stands_until_a_newer_one_has_its_own(
+        self, client: httpx.Client, database: Database, space: str
+    ) -> None:
+        session = KeptSession(database, space=space)
+        session.hear()
+        session.end()
+        session.analyse()
+        first = client.get(f"{API}/sessions/{session.id}/analysis").json()
+        newer = session.begin_analysis()
+
+        running = client.get(f"{API}/sessions/{session.id}/analysis").json()
+        page = client.get(f"/sessions/{session.id}").text
+        with database.write() as connection:
+            analyses.fail(connection, newer, "failed", "The disk is full.")
+        failed = client.get(f"{API}/sessions/{session.id}/analysis").json()
+        session.analyse(kind="risk")
+        last = client.get(f"{API}/sessions/{session.id}/analysis").json()
+
+        for one in (running, failed):
+            assert (one["version"], one["newest_version"]) == (1, 2)
+            assert one["statements"] == first["statements"]
+        assert (running["status"], running["step"], running["problem"]) == ("running", "analyse", "")
+        assert (failed["status"], failed["problem"]) == ("failed", "The disk is full.")
+        assert "What follows is version 1" in page
+        assert "We ship on Friday." in page
+        assert (last["status"], last["version"], last["newest_version"]) == ("done", 3, 3)
+        assert [one["kind"] for one in last["statements"]] == ["risk"]
+
+    def test_an_analysis_that_failed_after_its_statements_keeps_them(
+        self, client: httpx.Client, database: Database, space: str
+    ) -> None:
+        session = KeptSession(database, space=space)
+        session.hear()
+        session.end()
+        session.analyse()
+        second = session.analyse(kind="risk")
+        with database.write() as connection:
+            analyses.fail(connection, second, "failed", "The disk is full.")
+
+        found = client.get(f"{API}/sessions/{session.id}/analysis").json()
+
+        assert (found["status"], found["version"], found["newest_version"]) == ("failed", 2, 2)
+        assert [one["kind"] for one in found["statements"]] == ["risk"]
 
 
 class TestRecording:
@@ -304,24 +372,30 @@ class TestEvents:
     ) -> None:
         session = KeptSession(database, space=space)
         session.hear()
+        until_nobody_follows(console)
 
         with client.stream("GET", f"{API}/sessions/{session.id}/events") as stream:
+            assert stream.status_code == 200
             told = events(stream.iter_lines())  # closes the stream when nobody holds it
             next(told)
             assert console.app.state.viewers.count == 1
 
-        until_s = time.monotonic() + LIMIT_S
-        while console.app.state.viewers.count and time.monotonic() < until_s:
-            time.sleep(0.02)
-        assert console.app.state.viewers.count == 0
+        until_nobody_follows(console)
 
     def test_too_many_viewers_are_told_to_come_back(
-        self, client: httpx.Client, database: Database, space: str, monkeypatch: pytest.MonkeyPatch
+        self,
+        client: httpx.Client,
+        console: RunningConsole,
+        database: Database,
+        space: str,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("agent.console.events.MAX_VIEWERS", 1)
+        until_nobody_follows(console)
+        monkeypatch.setattr("agent.console.following.MAX_VIEWERS", 1)
         session = KeptSession(database, space=space)
 
         with client.stream("GET", f"{API}/sessions/{session.id}/events") as stream:
+            assert stream.status_code == 200
             lines = stream.iter_lines()  # closes the stream when nobody holds it
             next(lines)
             second = client.get(f"{API}/sessions/{session.id}/events")
@@ -356,7 +430,7 @@ class TestEvents:
     def test_a_session_whose_end_is_not_all_there_ends_after_a_while(
         self, client: httpx.Client, database: Database, space: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("agent.console.events.SETTLE_S", 1.0)
+        monkeypatch.setattr("agent.console.following.SETTLE_S", 1.0)
         session = KeptSession(database, space=space)
         session.hear()
         session.end(is_settled=False)

@@ -127,3 +127,24 @@ def test_nothing_that_an_engine_writes_breaks_the_check(text, quote):
         for evidence in statement.evidence:
             utterance = TRANSCRIPT.get(evidence.utterance)
             assert utterance.text[evidence.start : evidence.end] == evidence.text
+
+
+def test_owner_is_known_by_identity_where_several_have_a_name_or_one_has_none():
+    anna, other, nameless = Speaker("anna-1", "Anna"), Speaker("anna-2", "Anna"), Speaker("phone", "")
+    said = Transcript(
+        [
+            Utterance("1-1", anna, "I will send the mail.", 0, 900),
+            Utterance("1-2", other, "I will call them.", 1_000, 1_900),
+            Utterance("1-3", nameless, "I will check the proxy.", 2_000, 2_900),
+        ]
+    )
+
+    def owner(given: str) -> Speaker | Drop | None:
+        made = claim("I will send the mail.", "I will send the mail", "1-1", owner=given)
+        checked = check([made], said, ENGLISH)
+        return checked.statements[0].owner if checked.statements else next(iter(checked.drops))
+
+    assert (owner("anna-1"), owner("anna-2"), owner("phone")) == (anna, other, nameless)
+    assert owner("Anna") is Drop.OWNER_AMBIGUOUS
+    assert owner("Omar") is Drop.OWNER_ABSENT
+    assert owner("") is None

@@ -2,6 +2,9 @@
 
 import re
 from html.parser import HTMLParser
+from typing import Literal
+
+import pytest
 
 from agent.console.report import render
 from tests.support.console_values import ADA, analysis, evidence, session, statement, utterance
@@ -50,3 +53,31 @@ def test_session_without_an_analysis_is_a_transcript() -> None:
     assert "was not analysed" in text
     assert "Good morning." in text
     assert re.search(r"https?://", text) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("failed", "The analysis failed</strong> while mixing the recording"),
+        ("running", "The analysis was being made"),
+    ],
+)
+def test_analysis_that_is_not_done_is_said_whether_or_not_an_older_one_is_shown(
+    status: Literal["failed", "running"], words: str
+) -> None:
+    said = utterance(1, ADA, "Good morning.")
+    problem = "The disk is full." if status == "failed" else ""
+    older = analysis(statement("risk", "It fires", evidence(said, 0, 4))).model_copy(
+        update={"newest_version": 2, "status": status, "step": "mix", "problem": problem}
+    )
+    text = render(session(), [said], older)
+    assert words in text
+    assert problem in text
+    assert "What follows is version 1" in text
+    assert "not version 2" in text
+    assert "It fires" in text
+
+    text = render(session(), [said], older.model_copy(update={"version": 2, "statements": ()}))
+    assert words in text
+    assert "What follows is" not in text
+    assert "What this rests on" not in text

@@ -70,17 +70,23 @@ def test_evidence_lies_on_its_words_and_several_may_share_them() -> None:
     assert (decision.references[0].is_whole, risk.references[0].is_whole) == (True, False)
 
 
-def test_kinds_are_in_the_order_of_the_scenario_and_unknown_ones_are_shown_too() -> None:
+def test_kinds_are_in_the_order_of_the_scenario() -> None:
     said = utterance(1, ADA, "Well.")
+    about = evidence(said, 0, 4)
     view = make(
-        session(),
-        [said],
-        analysis(
-            statement("mood", "Good", evidence(said, 0, 4)), statement("risk", "Bad", evidence(said, 0, 4))
-        ),
+        session(), [said], analysis(statement("risk", "Bad", about), statement("decision", "Good", about))
     )
-    assert [group.title for group in view.groups] == ["Risks", "Mood"]
-    assert view.empty_kinds == ("Decisions",)
+    assert [group.title for group in view.groups] == ["Decisions", "Risks"]
+    assert view.empty_kinds == ("Actions",)
+
+
+def test_owner_is_shown_only_where_the_kind_has_one() -> None:
+    said = utterance(1, ADA, "Well.")
+    found = [statement(kind, "So", evidence(said, 0, 4), owner=BEN) for kind in ("decision", "action")]
+    decisions, actions = make(session(), [said], analysis(*found)).groups
+    assert decisions.items[0].owner is None
+    assert actions.items[0].owner is not None
+    assert actions.items[0].owner.name == "Ben"
 
 
 def test_people_of_one_name_are_told_apart_and_more_than_the_colours_are_named() -> None:
