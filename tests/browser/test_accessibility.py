@@ -13,10 +13,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")  # the browser's
 
 TEXT_CONTRAST = 4.5
 CONTROLS = {"button", "link", "textbox", "slider", "combobox", "checkbox"}
-PLACES = (
-    "/login", "/", "/sessions/{analysed}", "/sessions/{silent}", "/sessions/{pending}", "/sessions/{failed}",
-    "/sessions/{live}/live", "/nothing",
-)  # fmt: skip
+PLACES = ("/login", "/", "/sessions/{analysed}", "/sessions/{failed}", "/sessions/{live}/live", "/nothing")
 
 # The worst contrast between a visible text and what is behind it, and which text that is.
 WORST_CONTRAST = """() => {
@@ -61,13 +58,7 @@ async def nodes(page: Page) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def address(console: SeededConsole, live: Live, place: str) -> str:
-    return console.url + place.format(
-        analysed=console.analysed,
-        silent=console.silent,
-        pending=console.pending,
-        failed=console.failed,
-        live=live.session,
-    )
+    return console.url + place.format(analysed=console.analysed, failed=console.failed, live=live.session)
 
 
 @pytest.mark.parametrize("place", PLACES)
