@@ -1,6 +1,6 @@
-"""An analyst that is killed at a step: `python analyst_child.py before:store`, or `after:store`; or `never`.
+"""An analyst that is killed when a step is done and not yet written down as done.
 
-After a step means: what it writes is written, and that it was done is not.
+`python analyst_child.py after:store`; `never` is an ordinary one.
 """
 
 import os
@@ -16,21 +16,20 @@ from agent.cli.app import main
 METHODS = {"statistics": "count"}  # the others are called as their steps
 
 
-def _lethal(step: str, is_before: bool) -> type[Steps]:
+def _lethal(step: str) -> type[Steps]:
     name = METHODS.get(step, step)
     original: Callable[..., Any] = getattr(Steps, name)
 
     def method(self: Steps, *arguments: Any) -> Any:
-        if not is_before:
-            original(self, *arguments)
+        original(self, *arguments)
         os.kill(os.getpid(), signal.SIGKILL)
 
     return type("LethalSteps", (Steps,), {name: method})
 
 
 if __name__ == "__main__":
-    when, _, step = sys.argv.pop().partition(":")
-    if when != "never":
-        analyst.Steps = _lethal(step, when == "before")  # type: ignore[misc]
+    _, _, step = sys.argv.pop().partition(":")
+    if step:
+        analyst.Steps = _lethal(step)  # type: ignore[misc]
     sys.argv[1:] = ["analyst"]
     main()
