@@ -150,13 +150,17 @@ class Sweeper:
                 going_on += 1
             elif status is not None:
                 self._fail(run, status)
-            elif going_on < durable.AT_ONCE and self._is_settled(run):
+            elif going_on < durable.AT_ONCE and self._is_due(run):
                 self._workflow.enqueue(run)
                 going_on += 1
 
-    def _is_settled(self, run: Run) -> bool:
+    def _is_due(self, run: Run) -> bool:
         with self._database.read() as connection:
-            return self._steps.is_settled(connection, run)
+            newest = analyses.get(connection, run.id)
+            # It may have been finished since, and its workflow be forgotten.
+            return (
+                newest is not None and newest.finished_at is None and self._steps.is_settled(connection, run)
+            )
 
     def _fail(self, run: Run, status: str) -> None:
         """Its workflow has ended without a word of its own, unless the run was finished in the meantime."""
