@@ -83,9 +83,11 @@ def put(
     }
     insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(RENDERING)
     placed = connection.execute(
-        insert.values(session_id=session_id, kind=kind, space_id=space, **its).on_conflict_do_update(
+        insert.values(session_id=session_id, kind=kind, space_id=space, **its)
+        .on_conflict_do_update(
             index_elements=RENDERING.primary_key.columns, set_=its, where=RENDERING.c.space_id == space
         )
+        .returning(RENDERING.c.session_id)
     )
-    if not placed.rowcount:
+    if placed.first() is None:
         raise DatabaseError(f"rendering {kind} of session {session_id} is in another space")
