@@ -5,6 +5,7 @@ import pytest
 from agent.cli import supervisor
 from agent.cli.supervisor import Program, Supervisor
 from agent.errors import LiveKitError
+from tests.support.virtual_time import run_virtual
 
 
 class FakeProcess:
@@ -48,7 +49,7 @@ class House:
         return process
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "FIRST_WAIT_S", 0)
 
@@ -65,6 +66,7 @@ async def test_programs_are_stopped_in_the_reverse_order() -> None:
     assert house.stopped == [2, 1]
 
 
+@pytest.mark.usefixtures("no_wait")
 @pytest.mark.parametrize(("code", "said"), [(0, "exit code 0"), (3, "exit code 3"), (-9, "signal 9")])
 async def test_whatever_ends_is_started_again_and_that_is_said(code: int, said: str) -> None:
     house = House("worker")
@@ -81,6 +83,7 @@ async def test_whatever_ends_is_started_again_and_that_is_said(code: int, said: 
     assert house.stopped == [2]
 
 
+@pytest.mark.usefixtures("no_wait")
 async def test_a_restart_that_fails_is_tried_again() -> None:
     house = House("worker")
     running = asyncio.create_task(house.supervisor.run(house.stop))
@@ -110,24 +113,24 @@ async def test_a_first_start_that_fails_stops_the_others_and_is_raised() -> None
     assert house.stopped == [1]
 
 
-@pytest.mark.parametrize(("steady_s", "expected"), [(1e9, [1, 2, 4, 8, 16, 30, 30]), (-1, [0] * 7)])
-async def test_waits_grow_to_a_limit_unless_it_had_run_for_long(
-    monkeypatch: pytest.MonkeyPatch, steady_s: float, expected: list[float]
-) -> None:
-    waits: list[float] = []
+@pytest.mark.parametrize(
+    ("ran_s", "expected_s"), [(59, [1, 2, 4, 8, 16, 30, 30]), (61, [0, 0, 0, 0, 0, 0, 0])]
+)
+def test_waits_grow_to_a_limit_unless_it_had_run_for_long(ran_s: float, expected_s: list[float]) -> None:
+    async def waits_s() -> list[float]:
+        loop = asyncio.get_running_loop()
+        house = House("worker")
+        running = asyncio.create_task(house.supervisor.run(house.stop))
+        process = await house.started.get()
+        waits = []
+        for _ in expected_s:
+            await asyncio.sleep(ran_s)
+            process.end(1)
+            ended_s = loop.time()
+            process = await house.started.get()
+            waits.append(loop.time() - ended_s)
+        house.stop.set()
+        await running
+        return waits
 
-    async def sleep(seconds: float) -> None:
-        waits.append(seconds)
-
-    house = House("worker")
-    monkeypatch.setattr(supervisor, "FIRST_WAIT_S", 1)
-    monkeypatch.setattr(supervisor, "STEADY_S", steady_s)
-    monkeypatch.setattr(supervisor.asyncio, "sleep", sleep)
-    running = asyncio.create_task(house.supervisor.run(house.stop))
-    for _ in range(7):
-        (await house.started.get()).end(1)
-    await house.started.get()
-
-    assert waits == expected
-    house.stop.set()
-    await running
+    assert run_virtual(waits_s()) == pytest.approx(expected_s, abs=1e-3)
