@@ -14,6 +14,8 @@ from agent.cli.ending import end_process
 from tests.support import leftovers
 from tests.support.parts import REQUIRE_ALL_VARIABLE
 
+pytest_plugins = ["tests.live_rooms"]
+
 TOOLS = Path(__file__).parents[1] / ".tools" / "bin"  # where `make setup` puts what PATH does not have
 GOODBYE_S = 5.0
 EXIT_STATUS = pytest.StashKey[int]()

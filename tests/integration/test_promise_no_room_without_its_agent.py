@@ -38,7 +38,6 @@ from tests.support.counting_room import (
 )
 from tests.support.gathering import Reader, until
 from tests.support.recorded import decoded, lost_ms
-from tests.support.stolen_time import stolen_s
 from tests.support.toxiproxy import Toxiproxy
 from tests.support.worker import RunningWorker
 
@@ -338,22 +337,15 @@ async def test_two_that_are_asked_in_at_once_are_one_agent(
         counting_room(livekit, rooms, room_name) as reader,
     ):
         await more_finals(reader, 1)
-        before_s = stolen_s()
         await asyncio.gather(*(rooms.dispatch(room_name) for _ in range(3)))
 
-        def lost() -> int:
-            """How many leaders could not renew their lease in time."""
-            return len(counting_worker.logged("lead.lost", room=room_name))
-
         def left() -> int:
-            return lost() + len(counting_worker.logged("lead.held_by_another", room=room_name))
+            return len(counting_worker.logged("lead.held_by_another", room=room_name))
 
         await until(lambda: left() == 3, what="that three of the four leave", limit_s=LIMIT_S)
         await more_finals(reader)
         assert_one_voice(reader)
-        # On a machine that others keep from running, one may, and the next one of the four leads.
-        assert lost() == 0 or stolen_s() - before_s > 1.0
-        assert epochs(session_of(settings, room_name)) == list(range(1, lost() + 2))
+        assert epochs(session_of(settings, room_name)) == [1]
 
 
 async def test_session_that_was_ended_is_not_brought_back(

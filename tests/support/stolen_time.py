@@ -1,15 +1,19 @@
-"""Live speech needs a processor: what a hypervisor takes is taken from the sound that is heard."""
+"""Live speech needs a processor: what a hypervisor takes is taken from the sound that is heard.
 
-import logging
+WebRTC drops and bends sound that is late by tenths of a second, in the speaker's client too, and leases run
+out. So what failed in a live room is done again, in a room of its own, where the machine was kept from
+running meanwhile; with the processors at hand a failure stands at once.
+"""
+
 import os
-from collections.abc import Awaitable, Callable
+import time
 from pathlib import Path
 
-__all__ = ["heard_undisturbed", "stolen_s"]
+__all__ = ["ATTEMPTS", "StolenTime", "stolen_s"]
 
 PROCESSORS = Path("/proc/stat")
 STOLEN = 8  # of the numbers of its first line, the label counted (proc(5))
-TOO_MUCH = 0.05  # of the time of all processors
+TOO_MUCH = 0.02  # of the time of all processors
 ATTEMPTS = 3
 
 
@@ -25,28 +29,18 @@ def stolen_s() -> float:
     return int(numbers[STOLEN]) / os.sysconf("SC_CLK_TCK")
 
 
-async def heard_undisturbed(attempt: Callable[[int], Awaitable[None]], duration_s: float) -> None:
-    """Do what plays speech in real time again where it fails and the machine was being kept from running.
+class StolenTime:
+    """Tells whether too much was stolen since a test began."""
 
-    WebRTC drops and bends sound that is late by tenths of a second, in the speaker's client too, so nobody
-    could have heard the words. A failure with the processors at hand stands at once, as does the last one.
+    def __init__(self) -> None:
+        self.begin()
 
-    Args:
-        attempt: Does it all, in a room of its own; it gets 0, 1, …
-        duration_s: About how long it takes; a share of it is what may be stolen.
+    def begin(self) -> None:
+        """Count from now on."""
+        self._began_s = time.monotonic()
+        self._stolen_before_s = stolen_s()
 
-    Raises:
-        AssertionError: As the attempt said it.
-    """
-    allowed_s = TOO_MUCH * duration_s * (os.cpu_count() or 1)
-    for number in range(ATTEMPTS):
-        before_s = stolen_s()
-        try:
-            await attempt(number)
-        except AssertionError as error:
-            lost_s = stolen_s() - before_s
-            if lost_s <= allowed_s or number == ATTEMPTS - 1:
-                raise
-            logging.warning("once more, since %.0f s of processor time were stolen: %s", lost_s, error)
-        else:
-            return
+    def was_too_much(self) -> bool:
+        """Whether more than a fiftieth of all processors' time was stolen since then."""
+        lasted_s = (time.monotonic() - self._began_s) * (os.cpu_count() or 1)
+        return stolen_s() - self._stolen_before_s > TOO_MUCH * lasted_s

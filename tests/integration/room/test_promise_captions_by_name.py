@@ -12,7 +12,6 @@ from agent.room.player import Player
 from benchmarks.normalise import spoken_words
 from tests.support.gathering import Reader, reading, until
 from tests.support.overlap import overlapping
-from tests.support.stolen_time import heard_undisturbed
 from tests.support.worker import RunningWorker
 
 LONG_TURN_S = 2.0
@@ -23,15 +22,6 @@ AROUND_S = 3.0  # far more than late audio moves a track by, and little enough t
 async def test_everybody_is_captioned_by_name_while_they_speak(
     livekit: LocalLiveKit, worker: RunningWorker, rooms: Rooms, whole_meeting: Meeting, room_name: str
 ):
-    async def play(number: int) -> None:
-        await play_a_meeting(livekit, worker, rooms, whole_meeting, f"{room_name}-{number}")
-
-    await heard_undisturbed(play, whole_meeting.duration_s)
-
-
-async def play_a_meeting(
-    livekit: LocalLiveKit, worker: RunningWorker, rooms: Rooms, whole_meeting: Meeting, room_name: str
-) -> None:
     async with (
         reading(rooms, livekit.url, room_name, "reader") as reader,
         reading(rooms, livekit.url, room_name, "stock-client") as stock,
