@@ -161,6 +161,22 @@ def newest(connection: Connection, space: str, session_id: str) -> Run | None:
     return newest_of(connection, space, [session_id]).get(session_id)
 
 
+def newest_done(connection: Connection, space: str, session_id: str) -> Run | None:
+    """The newest run of a session that is done: one that was begun since may go on, or have failed."""
+    query = (
+        _runs()
+        .where(
+            ANALYSIS.c.space_id == space,
+            ANALYSIS.c.session_id == session_id,
+            ANALYSIS.c.status == AnalysisStatus.DONE,
+        )
+        .order_by(ANALYSIS.c.version.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _run(row)
+
+
 def newest_of(connection: Connection, space: str, session_ids: Collection[str]) -> dict[str, Run]:
     """The newest run of each of some sessions that has one."""
     query = (
@@ -375,19 +391,3 @@ def _runs() -> Select[Any]:
 
 def _run(row: Row[Any]) -> Run:
     return Run(**row._mapping)
-
-
-def newest_done(connection: Connection, space: str, session_id: str) -> Run | None:
-    """The newest run of a session that is done: one that was begun since may go on, or have failed."""
-    query = (
-        _runs()
-        .where(
-            ANALYSIS.c.space_id == space,
-            ANALYSIS.c.session_id == session_id,
-            ANALYSIS.c.status == AnalysisStatus.DONE,
-        )
-        .order_by(ANALYSIS.c.version.desc())
-        .limit(1)
-    )
-    row = connection.execute(query).one_or_none()
-    return None if row is None else _run(row)

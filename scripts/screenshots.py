@@ -93,7 +93,7 @@ def _fill(console: Console) -> Sessions:
     live = add_live(console.database, "weekly-planning", AT + timedelta(hours=3), ["Nora", "Omar", "Felix"])
     for each in list(incident_review())[:9]:
         live.say(each.speaker.name, each.text, each.start_ms, each.end_ms)
-    return Sessions(SeededConsole.fill(console).analysed, live.session)
+    return Sessions(SeededConsole.fill(console).analysed, live.id)
 
 
 async def _take(pictures: list[Picture], console: Console, sessions: Sessions) -> None:

@@ -181,7 +181,7 @@ def _pages(store: Callable[[], Store]) -> APIRouter:
     @router.post("/sessions/{session_id}/retry")
     def retry(key: Key, session_id: str) -> Response:
         shown = _session(store(), key, session_id)
-        store().retry(key.space_id, shown.id)  # one that has not failed goes on as it is
+        store().retry(key.space_id, shown.id)  # one that has not failed and lacks nothing stays as it is
         return RedirectResponse(f"/sessions/{quote(shown.id, safe='')}", SEE_OTHER)
 
     return router

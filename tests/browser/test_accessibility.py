@@ -58,7 +58,7 @@ async def nodes(page: Page) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def address(console: SeededConsole, live: Live, place: str) -> str:
-    return console.url + place.format(analysed=console.analysed, failed=console.failed, live=live.session)
+    return console.url + place.format(analysed=console.analysed, failed=console.failed, live=live.id)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -106,6 +106,6 @@ async def test_dark_is_dark(page: Page, console: SeededConsole) -> None:
 
 async def test_nothing_moves_for_who_wants_it_still(page: Page, console: SeededConsole, live: Live) -> None:
     await page.emulate_media(reduced_motion="reduce")
-    await page.goto(f"{console.url}/sessions/{live.session}/live")
+    await page.goto(f"{console.url}/sessions/{live.id}/live")
     await expect(page.locator(".badge")).to_be_visible()
     assert await page.evaluate("document.getAnimations().length") == 0

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")  # the browser's
 
 
 async def open_live(page: Page, console: SeededConsole, live: Live) -> None:
-    await page.goto(f"{console.url}/sessions/{live.session}/live")
+    await page.goto(f"{console.url}/sessions/{live.id}/live")
     await expect(page.locator(".utterance")).to_have_count(3)
 
 
@@ -82,7 +82,7 @@ async def test_end_of_the_session_is_said_and_leads_to_its_page(
     live.end(60_000)
     await expect(page.get_by_text("This session is over.")).to_be_visible()
     await page.get_by_role("link", name="Read and hear all of it").click()
-    await expect(page).to_have_url(f"{console.url}/sessions/{live.session}")
+    await expect(page).to_have_url(f"{console.url}/sessions/{live.id}")
 
 
 async def test_words_of_people_are_never_markup(page: Page, console: SeededConsole, live: Live) -> None:
@@ -90,6 +90,6 @@ async def test_words_of_people_are_never_markup(page: Page, console: SeededConso
     said = "<img src=x onerror=alert(1)> & <b>bold</b>"
     live.say("<i>Eve</i>", said, 30_000, 31_000)
     await expect(page.get_by_text(said)).to_be_visible()
-    await page.goto(f"{console.url}/sessions/{live.session}")
+    await page.goto(f"{console.url}/sessions/{live.id}")
     await expect(page.get_by_text(said)).to_be_visible()
     await expect(page.get_by_role("heading", name="<i>Eve</i>")).to_be_visible()

@@ -14,6 +14,7 @@ from tests.support.seeded_console import SeededConsole
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # the browser's
 
 NEAR_S = 0.3
+PAUSE_S = 75.6  # half a second in which nobody speaks
 DECISION = "The alert fires at two percent from today."
 
 
@@ -73,6 +74,22 @@ async def test_transcript_follows_the_sound_until_somebody_scrolls(
     await follow.click()
     await expect(current).to_be_in_viewport()
     await expect(follow).to_be_hidden()
+
+
+async def test_somebody_who_scrolls_while_nobody_speaks_is_not_pulled_back(
+    page: Page, console: SeededConsole
+) -> None:
+    await open_session(page, console, f"#t={PAUSE_S:g}")
+    await expect(page.locator(".utterance[aria-current]")).to_have_count(0)
+    follow = page.get_by_role("button", name="Follow the sound")
+    await page.locator("#lines").hover()
+    await page.mouse.wheel(0, -4000)
+    await expect(follow).to_be_visible()
+    await page.get_by_role("button", name="Play", exact=True).click()
+    await expect(page.locator(".utterance[aria-current]")).to_have_count(1)
+    await expect(page.locator("#u-1-1")).to_be_in_viewport()
+    await follow.click()
+    await expect(page.locator(".utterance[aria-current]")).to_be_in_viewport()
 
 
 async def test_click_on_a_time_plays_from_there(page: Page, console: SeededConsole) -> None:
@@ -144,6 +161,8 @@ async def test_page_of_an_analysis_that_is_made_says_the_step_and_shows_the_end(
     with console.running.database.write() as connection:
         analyses.finish(connection, run.id, ["audio"])
     await expect(page.get_by_text("This analysis is incomplete.")).to_be_visible()
+    await page.get_by_role("button", name="Try again").click()
+    await expect(page.get_by_role("status")).to_contain_text("waiting for its turn")
 
 
 async def test_failed_analysis_says_why_and_can_be_tried_again(

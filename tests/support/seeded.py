@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
-from uuid import uuid4
 
 from agent.analysis.evidence import check
 from agent.analysis.extractive import ENGINE, extract
@@ -18,11 +17,11 @@ from agent.recording.listening_mix import render
 from agent.values import Speaker
 from persistence import analyses, renderings
 from persistence.analyses import Run
-from persistence.apply import Applier
 from persistence.database import Database
-from persistence.records import DEFAULT_SPACE, Begun, Ended, Final, Gap, Presence, Record, Usage
+from persistence.records import DEFAULT_SPACE, Gap, Presence, Usage
 from persistence.renderings import Source
 from tests.support.meetings import INCIDENT_REVIEW
+from tests.support.stored_session import StoredSession, as_final
 
 __all__ = [
     "Live",
@@ -39,39 +38,31 @@ WORKER = "worker-1"
 DURATION_MS = 106_416  # of the recorded meeting
 
 
-@dataclass
-class Live:
+class Live(StoredSession):
     """A session that goes on: its agent can be made to hear something."""
 
-    session: str
-    applier: Applier
-    started_at: datetime
-    finals: int = 0
+    finals = 0
 
     def say(self, name: str, text: str, start_ms: int, end_ms: int, *, identity: str = "") -> None:
         self.finals += 1
-        speaker = Speaker(identity or name.lower(), name)
-        utterance = Utterance(f"1-{self.finals}", speaker, text, start_ms, end_ms)
-        self.applier.apply([_final(utterance, self.started_at, seq=self.finals)], None)
-
-    def end(self, end_ms: int) -> None:
-        at = self.started_at + timedelta(milliseconds=end_ms)
-        self.applier.apply([Ended(reason="room_closed", end_ms=end_ms, at=at)], None)
-        self.applier.settle()
+        utterance = Utterance(
+            f"1-{self.finals}", Speaker(identity or name.lower(), name), text, start_ms, end_ms
+        )
+        self.keep(as_final(utterance, self.finals, _told_at(self, utterance)))
 
 
 def add_live(database: Database, room: str, started_at: datetime, names: Sequence[str]) -> Live:
     """A session that has begun."""
-    people = [Presence(identity=name.lower(), name=name, joined_ms=0) for name in names]
-    session, applier = _begin(database, room, started_at, people, is_live=True)
-    return Live(session, applier, started_at)
+    live = Live(database, room=room, started_at=started_at)
+    live.keep(*(Presence(identity=name.lower(), name=name, joined_ms=0) for name in names))
+    return live
 
 
 def add_ended(database: Database, room: str, started_at: datetime, duration_ms: int) -> str:
     """A session that is over, in which nobody said anything."""
-    session, applier = _begin(database, room, started_at, [], is_live=False)
-    Live(session, applier, started_at).end(duration_ms)
-    return session
+    session = StoredSession(database, room=room, started_at=started_at, is_live=False)
+    session.end(duration_ms)
+    return session.id
 
 
 def add_incident_review(
@@ -79,13 +70,14 @@ def add_incident_review(
 ) -> str:
     """The recorded meeting with what its truth says, as a session that is over."""
     transcript = incident_review()
-    records: list[Record] = [
+    session = StoredSession(database, room=room, started_at=started_at, is_live=False)
+    session.keep(
         *(
             Presence(identity=who.identity, name=who.name, joined_ms=0, left_ms=DURATION_MS)
             for who in transcript.people
         ),
         *(
-            _final(each, started_at, seq=number, has_overlap=_is_spoken_over(each, transcript))
+            as_final(each, number, _told_at(session, each), has_overlap=_is_spoken_over(each, transcript))
             for number, each in enumerate(transcript, 1)
         ),
         *(
@@ -94,10 +86,9 @@ def add_incident_review(
             for spoken in [sum(each.end_ms - each.start_ms for each in transcript if each.speaker == who)]
         ),
         *gaps,
-    ]
-    session, applier = _begin(database, room, started_at, records, is_live=False)
-    Live(session, applier, started_at).end(DURATION_MS)
-    return session
+    )
+    session.end(DURATION_MS)
+    return session.id
 
 
 def incident_review() -> Transcript:
@@ -168,41 +159,8 @@ def add_recording(database: Database, session: str, folder: Path) -> None:
         )
 
 
-def _begin(
-    database: Database, room: str, started_at: datetime, records: Sequence[Record], *, is_live: bool
-) -> tuple[str, Applier]:
-    begun = Begun(
-        session=uuid4().hex,
-        epoch=1,
-        room=room,
-        room_sid=f"RM_{uuid4().hex}",
-        agent="agent-1",
-        worker=WORKER,
-        languages=("en",),
-        started_at=started_at,
-        offset_ms=0,
-        is_provisional=False,
-    )
-    applier = Applier(database, begun.space, begun.session, begun.epoch, is_live=is_live)
-    assert applier.apply([begun, *records], None) == []
-    return begun.session, applier
-
-
-def _final(utterance: Utterance, started_at: datetime, *, seq: int, has_overlap: bool = False) -> Final:
-    return Final(
-        id=utterance.id,
-        revision=1,
-        seq=seq,
-        identity=utterance.speaker.identity,
-        name=utterance.speaker.name,
-        text=utterance.text,
-        language="en",
-        confidence=1.0,
-        has_overlap=has_overlap,
-        start_ms=utterance.start_ms,
-        end_ms=utterance.end_ms,
-        at=started_at + timedelta(milliseconds=utterance.end_ms),
-    )
+def _told_at(session: StoredSession, utterance: Utterance) -> datetime:
+    return session.started_at + timedelta(milliseconds=utterance.end_ms)
 
 
 def _is_spoken_over(utterance: Utterance, transcript: Transcript) -> bool:

@@ -12,6 +12,7 @@ export function transcript() {
     end: Number(element.dataset.end),
   }));
   let current = null;
+  let placeMs = null; // of the sound, once there was any
   let isFollowing = true;
 
   // On a wide screen the transcript scrolls by itself, else the whole page does.
@@ -73,6 +74,7 @@ export function transcript() {
   }
 
   function showTime(ms) {
+    placeMs = ms;
     const spoken = spokenAt(ms);
     if (spoken === current) return;
     current?.removeAttribute('aria-current');
@@ -83,7 +85,7 @@ export function transcript() {
 
   // Whoever scrolls wants to read elsewhere.
   const leave = () => {
-    if (current) setFollowing(false);
+    if (placeMs !== null) setFollowing(false);
   };
   for (const name of ['wheel', 'touchmove']) box.addEventListener(name, leave, { passive: true });
   box.addEventListener('pointerdown', (event) => {
@@ -94,7 +96,8 @@ export function transcript() {
   });
   follow.addEventListener('click', () => {
     setFollowing(true);
-    if (current) reveal(current);
+    const element = current ?? nearest(placeMs);
+    if (element) reveal(element);
   });
 
   return { mark, nearest, showTime };

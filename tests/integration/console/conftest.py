@@ -14,8 +14,8 @@ from agent.config import Settings, load_settings
 from persistence import api_keys, schema
 from persistence.database import Database
 from tests.support.console import RunningConsole
-from tests.support.kept_session import add_space
 from tests.support.postgres import Postgres
+from tests.support.stored_session import add_space
 
 TIMEOUT_S = 30.0
 

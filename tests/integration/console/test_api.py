@@ -17,7 +17,8 @@ from persistence.database import Database
 from persistence.records import DEFAULT_SPACE
 from tests.integration.console.conftest import Parts
 from tests.support.console import RunningConsole
-from tests.support.kept_session import DURATION_MS, KeptSession, add_space, final
+from tests.support.kept_session import DURATION_MS, KeptSession, final
+from tests.support.stored_session import add_space
 
 BOTH = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 API = "/api/v1"
@@ -132,7 +133,7 @@ class TestSessions:
         self, client: httpx.Client, database: Database, space: str
     ) -> None:
         session = KeptSession(database, space=space)
-        session.say(*(final(n, f"Word {n}.", 10_000 - n) for n in range(1, 6)))
+        session.keep(*(final(n, f"Word {n}.", 10_000 - n) for n in range(1, 6)))
 
         found, after = [], None
         while True:
@@ -352,11 +353,11 @@ class TestEvents:
             told = events(stream.iter_lines())
             first = [next(told)[1]["id"] for _ in range(2)]
             # It was said before what is there already, by somebody who had to wait.
-            session.say(final(3, "At the same time.", 500))
+            session.keep(final(3, "At the same time.", 500))
             earlier = next(told)
-            session.say(final(1, "Good morning, all.", 1_000, revision=2))
+            session.keep(final(1, "Good morning, all.", 1_000, revision=2))
             corrected = next(told)
-            session.say(final(4, "Bye.", 8_000))
+            session.keep(final(4, "Bye.", 8_000))
             session.end()
             rest = list(told)
 

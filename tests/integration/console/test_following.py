@@ -15,9 +15,9 @@ from tests.support.plans import plans
 
 @BOTH
 def test_what_is_new_is_found_by_an_index(database: Database, space: str) -> None:
-    KeptSession(database, space=space).say(*(final(n, "Word.", n) for n in range(1, 3_000)))
+    KeptSession(database, space=space).keep(*(final(n, "Word.", n) for n in range(1, 3_000)))
     session = KeptSession(database, space=space)
-    session.say(*(final(n, "Word.", n) for n in range(1, 4)))
+    session.keep(*(final(n, "Word.", n) for n in range(1, 4)))
 
     with plans(database) as found, database.read() as connection:
         new = transcripts.unseen(connection, space, session.id, {"1-1": 1, "1-3": 1})
@@ -35,7 +35,7 @@ def test_a_long_transcript_comes_in_parts_and_whole(
 ) -> None:
     monkeypatch.setattr("agent.console.store.MAX_UTTERANCES", 2)
     session = KeptSession(database, space=space)
-    session.say(*(final(n, f"Word {n}.", n) for n in range(1, 6)))
+    session.keep(*(final(n, f"Word {n}.", n) for n in range(1, 6)))
     session.end()
 
     with client.stream("GET", f"{API}/sessions/{session.id}/events") as stream:
@@ -49,7 +49,7 @@ def test_a_stream_that_broke_off_goes_on_near_where_it_did(
 ) -> None:
     monkeypatch.setattr("agent.console.events.AGAIN_MS", 1_000)
     session = KeptSession(database, space=space)
-    session.say(*(final(n, f"Word {n}.", 1_000 * n) for n in range(1, 6)))
+    session.keep(*(final(n, f"Word {n}.", 1_000 * n) for n in range(1, 6)))
     session.end()
     path = f"{API}/sessions/{session.id}/events"
 
@@ -67,11 +67,11 @@ def test_a_stream_that_broke_off_goes_on_near_where_it_did(
 
 @BOTH
 def test_newest_words_and_who_spoke_are_found_by_an_index(database: Database, space: str) -> None:
-    KeptSession(database, space=space).say(*(final(n, "Word.", n) for n in range(1, 3_000)))
+    KeptSession(database, space=space).keep(*(final(n, "Word.", n) for n in range(1, 3_000)))
     session = KeptSession(database, space=space)
     ben = final(2, "Word.", 2).model_copy(update={"identity": "ben", "name": "Ben"})
     renamed = final(4, "Word.", 4).model_copy(update={"name": "Ada L."})
-    session.say(*(final(n, "Word.", n) for n in (1, 3)), ben, renamed)
+    session.keep(*(final(n, "Word.", n) for n in (1, 3)), ben, renamed)
 
     with plans(database) as found, database.read() as connection:
         newest = transcripts.newest(connection, space, session.id, limit=2)
@@ -94,7 +94,7 @@ def test_live_page_of_a_long_session_begins_with_its_newest_words(
     monkeypatch.setattr("agent.console.pages.LIVE_UTTERANCES", 2)
     session = KeptSession(database, space=space)
     ben = final(1, "Word 1.", 1_000).model_copy(update={"identity": "ben", "name": "Ben"})
-    session.say(ben, *(final(n, f"Word {n}.", 1_000 * n) for n in range(2, 10)))
+    session.keep(ben, *(final(n, f"Word {n}.", 1_000 * n) for n in range(2, 10)))
 
     page = client.get(f"/sessions/{session.id}/live").text
 
@@ -111,7 +111,7 @@ def test_report_of_a_long_session_has_all_of_it(
     monkeypatch.setattr("agent.console.pages.MAX_UTTERANCES", 2)
     monkeypatch.setattr("agent.console.pages.MOST_UTTERANCES", 4)
     session = KeptSession(database, space=space)
-    session.say(*(final(n, f"Word {n}.", n) for n in range(1, 10)))
+    session.keep(*(final(n, f"Word {n}.", n) for n in range(1, 10)))
     session.end()
 
     page = client.get(f"/sessions/{session.id}").text

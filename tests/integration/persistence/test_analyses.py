@@ -15,8 +15,8 @@ from persistence.analyses import Run, Wanting
 from persistence.database import Database
 from persistence.records import DEFAULT_SPACE, Begun
 from persistence.rows import ANALYSIS, EVIDENCE, PROCESSING_ERROR, SESSION, STATEMENT
-from persistence.tables import SCHEMA
 from tests.support.plans import plans, sorts
+from tests.support.stored_session import add_space
 
 AT = datetime(2026, 3, 1, 9, 0, 0, 123456, tzinfo=UTC)
 ANNA, BEN = Speaker("anna", "Anna"), Speaker("ben", "Ben \U0001f600")
@@ -115,11 +115,6 @@ def fail(database: Database, run: Run) -> None:
 def retry(database: Database, run: Run) -> bool:
     with database.write() as connection:
         return analyses.retry(connection, run)
-
-
-def add_space(database: Database, space: str) -> None:
-    with database.write() as connection:
-        connection.execute(insert(SCHEMA.tables["space"]).values(id=space, name=space, created_at=AT))
 
 
 # --- Who wants an analysis --------------------------------------------------------------------------------

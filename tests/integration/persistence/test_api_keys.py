@@ -12,6 +12,7 @@ from persistence.records import DEFAULT_SPACE
 from persistence.rows import API_KEY
 from persistence.tables import SCHEMA
 from tests.support.plans import plans
+from tests.support.stored_session import add_space
 
 AT = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 
@@ -29,11 +30,6 @@ def find(database: Database, key: str) -> ApiKey | None:
 def keys_of(database: Database, space: str) -> list[ApiKey]:
     with database.read() as connection:
         return api_keys.list_keys(connection, space)
-
-
-def add_space(database: Database, space: str) -> None:
-    with database.write() as connection:
-        connection.execute(insert(SCHEMA.tables["space"]).values(id=space, name=space, created_at=AT))
 
 
 def test_key_is_found_by_whoever_has_it_and_by_nobody_else(database: Database) -> None:

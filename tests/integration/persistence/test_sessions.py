@@ -15,8 +15,8 @@ from persistence.database import Database
 from persistence.records import DEFAULT_SPACE, Begun, Failure, Final, Gap, Presence, Record, Stem, Usage
 from persistence.rows import AUDIT_EVENT, EPOCH, GAP, ROOM_CONFIG, SESSION, STEM
 from persistence.sessions import Opening, Placement, Refused
-from persistence.tables import SCHEMA
 from tests.support.plans import plans, sorts
+from tests.support.stored_session import add_space
 
 AT = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 
@@ -133,11 +133,6 @@ def final(number: int, start_ms: int = 0, end_ms: int = 900, epoch: int = 1) -> 
         end_ms=end_ms,
         at=AT,
     )
-
-
-def add_space(database: Database, space: str) -> None:
-    with database.write() as connection:
-        connection.execute(insert(SCHEMA.tables["space"]).values(id=space, name=space, created_at=AT))
 
 
 # --- Beginning ----------------------------------------------------------------------------------------
