@@ -17,7 +17,6 @@ __all__ = ["app"]
 PIPED_WIDTH = 1000  # columns where there is no terminal to fit into: nothing is cut or wrapped
 MAX_NAME_CHARACTERS = 100
 NEVER = "never"
-REVOKED_AFTER_S = 5  # the console remembers for so long what it found of a key
 
 app = typer.Typer(
     help="Make and revoke the keys of the console and its API.", no_args_is_help=True, rich_markup_mode=None
@@ -68,6 +67,7 @@ def revoke(
     key: Annotated[str, typer.Argument(metavar="ID", help="As `roomscribe keys list` names it.")],
 ) -> None:
     """Make a key worthless, for good."""
+    from agent.console.keys import FRESH_S
     from agent.errors import InputError
     from persistence import api_keys
     from persistence.records import DEFAULT_SPACE
@@ -78,7 +78,7 @@ def revoke(
         is_revoked = api_keys.revoke(connection, DEFAULT_SPACE, key)
     if not is_revoked:
         raise InputError(f"there is no key {key} that could be revoked; `roomscribe keys list` names all")
-    typer.echo(f"key {key} is revoked; a console that runs takes it for {REVOKED_AFTER_S} s more", err=True)
+    typer.echo(f"key {key} is revoked; a console that runs takes it for {FRESH_S:g} s more", err=True)
 
 
 @contextmanager

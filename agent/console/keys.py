@@ -17,7 +17,7 @@ from persistence import api_keys
 from persistence.api_keys import ApiKey
 from persistence.database import Database
 
-__all__ = ["COOKIE", "Keys", "check_origin", "find_key", "require_key", "shown_key"]
+__all__ = ["COOKIE", "FRESH_S", "Keys", "check_origin", "find_key", "require_key", "shown_key"]
 
 COOKIE = "roomscribe_key"
 MAX_KEY_CHARACTERS = 200  # ours have 47
