@@ -255,7 +255,7 @@ def _measure(asked: Namespace, console: Console) -> Report:
             "On what was really said, against the facts that truth.json lists: a statement is right with the "
             "same kind, half of the words of content and the same owner.",
             "Dropped: statements whose evidence did not hold. Unjudged: of kinds that the facts do not list.",
-            "The rules were written with this meeting at hand: of others they find less.",
+            "The rules were written with incident_review at hand: of other meetings they find less.",
             f"The targets are the committed baseline; `{RENEW}` renews it.",
         ],
     )
