@@ -252,7 +252,7 @@ class Store:
         """Have the newest analysis of a session tried again.
 
         Returns:
-            Whether it had failed; None if the session has none, or is none.
+            Whether it had failed, or lacked something; None if the session has none, or is none.
         """
         with self._database.write() as connection:
             found = _found(connection, space, session_id)
