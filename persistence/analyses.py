@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, insert, select, update
 
 from agent.analysis.statement import Evidence, Statement
 from agent.values import Speaker
@@ -33,6 +33,7 @@ __all__ = [
     "statements",
     "step",
     "store",
+    "take_over",
     "unfinished",
     "wanting",
 ]
@@ -367,18 +368,27 @@ def retry(connection: Connection, run: Run) -> bool:
         Whether it was either.
     """
     again = [AnalysisStatus.FAILED, *([AnalysisStatus.DONE] if run.incomplete else [])]
-    return (
-        connection.execute(
-            update(ANALYSIS)
-            .where(
-                ANALYSIS.c.id == run.id,
-                ANALYSIS.c.space_id == run.space_id,
-                ANALYSIS.c.status.in_(again),
-            )
-            .values(status=AnalysisStatus.PENDING, step="", attempt=ANALYSIS.c.attempt + 1, finished_at=None)
-        ).rowcount
-        > 0
+    return _begin_again(connection, run, ANALYSIS.c.status.in_(again))
+
+
+def take_over(connection: Connection, run: Run) -> bool:
+    """Have a run that goes on tried again from its first step, since who does it is gone.
+
+    Returns:
+        Whether it still went on, in the same attempt.
+    """
+    return _begin_again(
+        connection, run, and_(ANALYSIS.c.finished_at.is_(None), ANALYSIS.c.attempt == run.attempt)
     )
+
+
+def _begin_again(connection: Connection, run: Run, condition: ColumnElement[bool]) -> bool:
+    begun = connection.execute(
+        update(ANALYSIS)
+        .where(ANALYSIS.c.id == run.id, ANALYSIS.c.space_id == run.space_id, condition)
+        .values(status=AnalysisStatus.PENDING, step="", attempt=ANALYSIS.c.attempt + 1, finished_at=None)
+    )
+    return begun.rowcount > 0
 
 
 def _error_id(run: Run) -> str:

@@ -60,8 +60,9 @@ def run_analyst(settings: Settings) -> None:
         try:
             _until_ready(settings, database)
             steps = Steps(settings, database, scenarios)
-            workflow = Workflow(steps)
-            durable.launch(settings.database_url, worker_name(settings.data_dir))
+            executor = worker_name(settings.data_dir)
+            workflow = Workflow(steps, executor)
+            durable.launch(settings.database_url, executor)
             log.info("analyst.ready", scenario=scenario.id, engine=ENGINE)
             Sweeper(database, scenario, steps, workflow).run()
         finally:
@@ -148,6 +149,8 @@ class Sweeper:
             status = self._workflow.status(run)
             if status == "goes on":
                 going_on += 1
+            elif status == "lost":
+                self._take_over(run)
             elif status is not None:
                 self._fail(run, status)
             elif going_on < durable.AT_ONCE and self._is_due(run):
@@ -161,6 +164,13 @@ class Sweeper:
             return (
                 newest is not None and newest.finished_at is None and self._steps.is_settled(connection, run)
             )
+
+    def _take_over(self, run: Run) -> None:
+        """Have a run done again by whoever is there; its next attempt is enqueued by the next sweep."""
+        with self._database.write() as connection:
+            is_ours = analyses.take_over(connection, run)
+        if is_ours:
+            log.warning("analysis.taken_over", run=run.id, attempt=run.attempt + 1)
 
     def _fail(self, run: Run, status: str) -> None:
         """Its workflow has ended without a word of its own, unless the run was finished in the meantime."""

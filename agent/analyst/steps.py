@@ -46,7 +46,7 @@ STATEMENTS = TypeAdapter(tuple[Statement, ...])
 
 
 class Steps:
-    """What is done for a run, step by step. Everything blocks.
+    """What is done for an attempt at a run, step by step. Everything blocks.
 
     Args:
         database: With a connection for each run at once.
@@ -66,24 +66,24 @@ class Steps:
             connection, run.space_id, run.session_id
         )
 
-    def settle(self, run_id: str) -> list[str]:
+    def settle(self, run_id: str, attempt: int) -> list[str]:
         """What is missing of what was kept, now that it was waited for."""
-        run = self._begin(run_id, "settle")
+        run = self._begin(run_id, attempt, "settle")
         with self._database.read() as connection:
             return [] if is_complete(connection, run.space_id, run.session_id) else [JOURNAL_MISSING]
 
-    def count(self, run_id: str) -> dict[str, Any]:
+    def count(self, run_id: str, attempt: int) -> dict[str, Any]:
         """The statistics of the session, and its keywords."""
-        run = self._begin(run_id, "statistics")
+        run = self._begin(run_id, attempt, "statistics")
         transcript, stays, duration_ms = self._read(run)
         with self._working:
             counted = statistics(transcript, stays, duration_ms)
             words = keywords(transcript, language_of(run.language))
         return {"statistics": asdict(counted), "keywords": list(words)}
 
-    def analyse(self, run_id: str) -> dict[str, Any]:
+    def analyse(self, run_id: str, attempt: int) -> dict[str, Any]:
         """Statements that hold, how many there were, and what became of the others."""
-        run = self._begin(run_id, "analyse")
+        run = self._begin(run_id, attempt, "analyse")
         scenario = self._scenarios.get(run.scenario)
         if scenario is None:
             raise InputError(
@@ -100,9 +100,11 @@ class Steps:
             "drops": {str(reason): count for reason, count in checked.drops.items()},
         }
 
-    def store(self, run_id: str, counted: Mapping[str, Any], analysed: Mapping[str, Any]) -> None:
+    def store(
+        self, run_id: str, attempt: int, counted: Mapping[str, Any], analysed: Mapping[str, Any]
+    ) -> None:
         """Write down what was found."""
-        run = self._begin(run_id, "store")
+        run = self._begin(run_id, attempt, "store")
         with self._database.write() as connection:
             analyses.store(
                 connection,
@@ -114,13 +116,13 @@ class Steps:
                 keywords=counted["keywords"],
             )
 
-    def mix(self, run_id: str) -> list[str]:
+    def mix(self, run_id: str, attempt: int) -> list[str]:
         """Mix everybody's audio into one file for listening; gives what was missing.
 
         Raises:
             RecordingError: It cannot be written.
         """
-        run = self._begin(run_id, "mix")
+        run = self._begin(run_id, attempt, "mix")
         with self._database.read() as connection:
             duration_ms = _duration_ms(_detail(connection, run).summary)
             sources = renderings.closed_stems(connection, run.space_id, run.session_id)
@@ -148,25 +150,28 @@ class Steps:
             )
         return [AUDIO_MISSING] if rendered.missing else []
 
-    def finish(self, run_id: str, missing: list[str]) -> None:
+    def finish(self, run_id: str, attempt: int, missing: list[str]) -> None:
         """The run is done."""
         with self._database.write() as connection:
+            _run(connection, run_id, attempt)
             analyses.finish(connection, run_id, missing)
         log.info("analysis.done", run=run_id, incomplete=missing)
 
-    def fail(self, run_id: str, code: str, message: str) -> None:
-        """The run has failed, and an admin is told why."""
+    def fail(self, run_id: str, attempt: int, code: str, message: str) -> None:
+        """The run has failed, and an admin is told why, unless a later attempt is made by now."""
         with self._database.write() as connection:
-            if (run := analyses.get(connection, run_id)) is not None:
+            run = analyses.get(connection, run_id)
+            if run is not None and run.attempt != attempt:
+                log.info("analysis.superseded", run=run_id, attempt=attempt)
+                return
+            if run is not None:
                 analyses.fail(connection, run, code, message)
         log.error("analysis.failed", run=run_id, code=code, problem=message)
 
-    def _begin(self, run_id: str, step: str) -> Run:
+    def _begin(self, run_id: str, attempt: int, step: str) -> Run:
         with self._database.write() as connection:
+            run = _run(connection, run_id, attempt)
             analyses.step(connection, run_id, step)
-            run = analyses.get(connection, run_id)
-            if run is None:
-                raise InputError(f"analysis {run_id} is not there any more")
             if _detail(connection, run).summary.ended_at != run.session_ended_at:
                 raise InputError(
                     f"session {run.session_id} went on after this analysis began; its next end begins another"
@@ -186,6 +191,16 @@ class Steps:
         duration_ms = _duration_ms(detail.summary)
         stays = [_stay(presence, duration_ms) for presence in detail.presences]
         return Transcript(utterances, [stay.speaker for stay in stays]), stays, duration_ms
+
+
+def _run(connection: Connection, run_id: str, attempt: int) -> Run:
+    """The run, as long as this attempt of it is the newest: another analyst may have taken it over."""
+    run = analyses.get(connection, run_id)
+    if run is None:
+        raise InputError(f"analysis {run_id} is not there any more")
+    if run.attempt != attempt:
+        raise InputError(f"attempt {attempt} of analysis {run_id} is not the newest any more")
+    return run
 
 
 def _detail(connection: Connection, run: Run) -> SessionDetail:

@@ -1,5 +1,6 @@
 """The durable workflow of an analysis: its steps in order, and what becomes of one that fails."""
 
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +25,11 @@ MOST_RECOVERIES = 10  # after as many a run is taken for what ends the process
 MOST_TRIES = 10
 FIRST_WAIT_S = 2.0
 BACKOFF = 2.0
-GOES_ON = {"ENQUEUED", "PENDING", "DELAYED"}
+RUNS = "PENDING"  # as DBOS calls it
+GOES_ON = {"ENQUEUED", RUNS, "DELAYED"}
+# An analyst that comes back goes on with what it had begun. One that does not is given up after so long: a
+# run takes minutes, and what waits for a database that is away some 17 a step.
+LOST_AFTER_S = 2 * 3600.0
 DONE = "SUCCESS"
 MOST_FORGOTTEN = 100  # at a time
 INTERNAL = "internal"
@@ -34,27 +39,41 @@ class Workflow:
     """Registers the workflow with DBOS, which has to be done before that is launched.
 
     A run has one workflow for each attempt, whoever enqueues it, and however often.
+
+    Args:
+        steps: What it does.
+        executor: Who runs workflows here, as `durable.launch` is told.
     """
 
-    def __init__(self, steps: Steps) -> None:
+    def __init__(self, steps: Steps, executor: str) -> None:
         # DBOS marks what it is given, which a method does not let it.
         @DBOS.workflow(name=NAME, max_recovery_attempts=MOST_RECOVERIES)
-        def analyse(run_id: str) -> None:
-            _analyse(steps, run_id)
+        def analyse(run_id: str, attempt: int) -> None:
+            _analyse(steps, run_id, attempt)
 
         self._function = analyse
+        self._executor = executor
 
     def status(self, run: Run) -> str | None:
-        """How far the workflow of a run is: `goes on`, else as DBOS calls it; None where there is none."""
+        """How far the workflow of a run is; None where there is none.
+
+        Returns:
+            `goes on`, or `lost` where that has taken another analyst longer than any run takes, else as DBOS
+            calls it.
+        """
         found = DBOS.get_workflow_status(_id(run))
         if found is None:
             return None
-        return "goes on" if found.status in GOES_ON else str(found.status).lower()
+        if found.status not in GOES_ON:
+            return str(found.status).lower()
+        if found.status != RUNS or found.executor_id == self._executor or found.dequeued_at is None:
+            return "goes on"
+        return "lost" if time.time() - found.dequeued_at / 1000 > LOST_AFTER_S else "goes on"
 
     def enqueue(self, run: Run) -> None:
         """Have a run done, by this analyst or another one."""
         with SetWorkflowID(_id(run)):
-            DBOS.enqueue_workflow(QUEUE, self._function, run.id)
+            DBOS.enqueue_workflow(QUEUE, self._function, run.id, run.attempt)
 
     def forget_done(self) -> None:
         """Remove what is known of workflows that have ended as they should: what was said is in it."""
@@ -68,17 +87,17 @@ def _id(run: Run) -> str:
     return f"{run.id}-{run.attempt}"
 
 
-def _analyse(steps: Steps, run_id: str) -> None:
+def _analyse(steps: Steps, run_id: str, attempt: int) -> None:
     try:
-        missing: list[str] = _step("settle", steps.settle, run_id)
-        counted = _step("statistics", steps.count, run_id)
-        analysed = _step("analyse", steps.analyse, run_id)
-        _step("store", steps.store, run_id, counted, analysed)
-        missing = missing + _step("mix", steps.mix, run_id)
-        _step("finish", steps.finish, run_id, missing)
+        missing: list[str] = _step("settle", steps.settle, run_id, attempt)
+        counted = _step("statistics", steps.count, run_id, attempt)
+        analysed = _step("analyse", steps.analyse, run_id, attempt)
+        _step("store", steps.store, run_id, attempt, counted, analysed)
+        missing = missing + _step("mix", steps.mix, run_id, attempt)
+        _step("finish", steps.finish, run_id, attempt, missing)
     except Exception as error:  # noqa: BLE001  whatever it is, somebody has to hear of it
         code, problem = _reason(run_id, error)
-        _step("fail", steps.fail, run_id, code, problem)
+        _step("fail", steps.fail, run_id, attempt, code, problem)
 
 
 def _reason(run_id: str, error: Exception) -> tuple[str, str]:

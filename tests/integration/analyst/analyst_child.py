@@ -1,6 +1,7 @@
-"""An analyst that is killed when a step is done and not yet written down as done.
+"""An analyst that is killed when a step is done and not yet written down as done, or takes over at once.
 
-`python analyst_child.py after:store`; `never` is an ordinary one.
+`python analyst_child.py after:store`; `never` is an ordinary one, and `impatient` one that takes over at once
+what another one has begun.
 """
 
 import os
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from agent.analyst import analyst
+from agent.analyst import analyst, workflow
 from agent.analyst.steps import Steps
 from agent.cli.app import main
 
@@ -28,7 +29,9 @@ def _lethal(step: str) -> type[Steps]:
 
 
 if __name__ == "__main__":
-    _, _, step = sys.argv.pop().partition(":")
+    kind, _, step = sys.argv.pop().partition(":")
+    if kind == "impatient":
+        workflow.LOST_AFTER_S = 0.0
     if step:
         analyst.Steps = _lethal(step)  # type: ignore[misc]
     sys.argv[1:] = ["analyst"]

@@ -167,6 +167,32 @@ def test_two_analysts_of_one_database_do_each_session_once(
     assert sorted(analyst.steps() + another.steps()) == sorted(STEPS * len(kept))
 
 
+@pytest.mark.parametrize("settings", ["postgresql"], indirect=True)
+def test_run_of_an_analyst_that_is_gone_for_good_is_done_by_another_and_only_by_that(
+    analyst: Analyst, short_session: str, database: Database, tmp_path: Path, until_run: UntilRun
+) -> None:
+    analyst.start("after:store")
+    assert analyst.wait() == -signal.SIGKILL
+    folder = tmp_path / "another"
+    folder.mkdir()
+    another = Analyst(folder, analyst.environment | {"ROOMSCRIBE_DATA_DIR": str(folder / "data")})
+    another.start("impatient")
+    try:
+        done = until_run(short_session, "done")
+    finally:
+        another.stop()
+    assert (done.version, done.attempt) == (1, 2)
+    # It comes back after all.
+    analyst.start()
+    deadline_s = time.monotonic() + LIMIT_S
+    while not analyst.logged("analysis.superseded"):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.2)
+    assert until_run(short_session, "done") == done
+    with database.read() as connection:
+        assert connection.execute(select(PROCESSING_ERROR)).all() == []
+
+
 def test_words_do_not_stay_with_the_workflows_when_these_are_done(
     analyst: Analyst, short_session: str, settings: Settings, until_run: UntilRun
 ) -> None:
