@@ -53,6 +53,7 @@ __all__ = [
     "database_time",
     "end",
     "end_lost",
+    "end_without_agent",
     "newest_of_sid",
     "placement",
     "register",
@@ -350,10 +351,28 @@ def end_lost(connection: Connection, session_id: str, heard_before: datetime) ->
     )
     if found is None:
         return False
-    ended_at = max(found.heard_at, found.started_at + timedelta(milliseconds=_extent_ms(connection, found)))
-    end(connection, found.space_id, session_id, AGENT_LOST, ended_at)
+    end(connection, found.space_id, session_id, AGENT_LOST, _last_known_at(connection, found))
     _audit(connection, found.space_id, "session.lost", session_id, heard_at=found.heard_at.isoformat())
     return True
+
+
+def end_without_agent(connection: Connection, space: str, session_id: str, ended_by: str) -> bool:
+    """End an open session whose agent does not answer; tells whether this ended it.
+
+    It ended when it was last heard of, or with the last of what is known of it: what came after that was
+    heard by nobody, and would count as silence.
+    """
+    found = _locked(connection, select(SESSION).where(*_is(space, session_id), _is_open()))
+    if found is None:
+        return False
+    end(connection, space, session_id, ended_by, _last_known_at(connection, found))
+    return True
+
+
+def _last_known_at(connection: Connection, session: Row[Any]) -> datetime:
+    known_ms = _extent_ms(connection, session)
+    at: datetime = max(session.heard_at, session.started_at + timedelta(milliseconds=known_ms))
+    return at
 
 
 def _lock_room(connection: Connection, space: str, room: str) -> None:

@@ -31,12 +31,13 @@ def centrality(sentences: Sequence[Collection[str]]) -> NDArray[np.float64]:
     if not count:
         return np.empty(0)
     frequencies = Counter(word for sentence in sentences for word in set(sentence))
-    places = {word: place for place, word in enumerate(frequencies)}
+    # Sums are rounded by the order of what is added, and that of a set is another one in each process.
+    places = {word: place for place, word in enumerate(sorted(frequencies))}
     rows: list[int] = []
     columns: list[int] = []
     weights: list[float] = []
     for number, sentence in enumerate(sentences):
-        for word, times in Counter(sentence).items():
+        for word, times in sorted(Counter(sentence).items()):
             rows.append(number)
             columns.append(places[word])
             weights.append(times * log(1 + count / frequencies[word]))

@@ -3,6 +3,7 @@
 An engine's quotes only say where to look. What is stored are places in the transcript and its own words.
 """
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ __all__ = ["Checked", "Drop", "check"]
 LEAST_LIKENESS = 85.0  # of 100: a model mends punctuation and a word or two, and may not do more
 LEAST_SUPPORT = 0.5  # of a claim's words of content that are in its evidence
 LEXICAL = "lexical"
+SIGNS = "%‰°+−#§"
+CURRENCY = "Sc"  # the category of its signs in Unicode
 
 
 class Drop(StrEnum):
@@ -118,7 +121,22 @@ def _locate(quote: Quote, transcript: Transcript) -> list[Evidence] | Drop:
         for word, start in zip(words, starts, strict=True)
         if start < best.dest_end and start + len(word.text) > best.dest_start
     ]
-    return list(_pieces(utterances, covered[0].start, covered[-1].end)) if covered else Drop.QUOTE_NOT_FOUND
+    if not covered:
+        return Drop.QUOTE_NOT_FOUND
+    return list(_pieces(utterances, *_with_signs(source, covered[0].start, covered[-1].end)))
+
+
+def _with_signs(source: str, start: int, end: int) -> tuple[int, int]:
+    """The place of some words with the signs around it: 5 is not what was said where it was 5 %, or $5."""
+    while start > 0 and _is_sign(source[start - 1]):
+        start -= 1
+    while end < len(source) and _is_sign(source[end]):
+        end += 1
+    return start, end
+
+
+def _is_sign(character: str) -> bool:
+    return character in SIGNS or unicodedata.category(character) == CURRENCY
 
 
 def _pieces(utterances: Sequence[Utterance], start: int, end: int) -> Iterable[Evidence]:

@@ -68,13 +68,16 @@ def extract(transcript: Transcript, language: Language, kinds: Sequence[str]) ->
         "action": _actions,
         "question": _questions,
         "risk": _risks,
-        "highlight": _highlights,
     }
-    claims: list[Claim] = []
-    for kind in kinds:
-        if (find := finders.get(kind)) is not None:
-            claims += [_claim(kind, found, language) for found in _distinct(find(said, transcript, language))]
-    return claims
+    found = {
+        kind: list(_distinct(find(said, transcript, language)))
+        for kind, find in finders.items()
+        if kind in kinds
+    }
+    if "highlight" in kinds:
+        stated = [each for those in found.values() for each in those]
+        found["highlight"] = list(_highlights(said, stated, language))
+    return [_claim(kind, each, language) for kind in kinds for each in found.get(kind, ())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +263,8 @@ def _risks(said: Sequence[_Sentence], transcript: Transcript, language: Language
             yield _Found(sentence)
 
 
-def _highlights(said: Sequence[_Sentence], transcript: Transcript, language: Language) -> Iterator[_Found]:
+def _highlights(said: Sequence[_Sentence], stated: Sequence[_Found], language: Language) -> Iterator[_Found]:
+    """The sentences that say most of the whole, without those that a statement of another kind has."""
     shares = centrality([sentence.content for sentence in said])
     weights = [
         share * (WITH_NUMBER if language.values(tokens(sentence.text)) else 1.0)
@@ -274,12 +278,22 @@ def _highlights(said: Sequence[_Sentence], transcript: Transcript, language: Lan
         sentence = said[index]
         if sentence.is_question or len(sentence.content) < HIGHLIGHT_CONTENT:
             continue
-        if language.cue("request", sentence.folded):
+        if language.cue("request", sentence.folded) or any(_has(each, sentence) for each in stated):
             continue
         if not any(_are_alike(sentence, said[other]) for other in chosen):
             chosen.append(index)
     for index in sorted(chosen):
         yield _Found(said[index])
+
+
+def _has(found: _Found, sentence: _Sentence) -> bool:
+    return any(
+        part.place == sentence.place
+        and part.span.start <= sentence.span.start
+        and sentence.span.end <= part.span.end
+        for part in (found.sentence, found.about)
+        if part is not None
+    )
 
 
 def _distinct(found: Iterable[_Found]) -> Iterator[_Found]:

@@ -35,7 +35,7 @@ SEE_OTHER = 303  # the answer to a form: whoever loads the page again sends it n
 TITLES = {
     400: ("This address is wrong", "Maybe a part of it is missing. The list of sessions has the right ones."),
     403: ("This is not allowed", "The request came from another site, or your key may not do it."),
-    404: ("There is nothing here", "The session may have been deleted, or the address is wrong."),
+    404: ("There is nothing here", "There is no such session, or the address is wrong."),
     421: (
         "This address is not served",
         "Open the console as localhost or 127.0.0.1, or set console.host to have others reach it.",

@@ -78,9 +78,14 @@ async def test_end_of_the_session_is_said_and_leads_to_its_page(
     page: Page, console: SeededConsole, live: Live
 ) -> None:
     await open_live(page, console, live)
-    await expect(page.get_by_text("This session is over.")).to_be_hidden()
+    await expect(page.get_by_text("This session is over")).to_be_hidden()
+    for second in range(30, 60):
+        live.say("Omar", f"At {second} seconds.", 1000 * second, 1000 * second + 900)
+    await expect(page.get_by_text("At 59 seconds.")).to_be_in_viewport()
     live.end(60_000)
-    await expect(page.get_by_text("This session is over.")).to_be_visible()
+    # Where one looks, whatever was read last.
+    await expect(page.get_by_text("This session is over")).to_be_in_viewport()
+    await expect(page.get_by_role("link", name="Read and hear all of it")).to_be_in_viewport()
     await page.get_by_role("link", name="Read and hear all of it").click()
     await expect(page).to_have_url(f"{console.url}/sessions/{live.id}")
 

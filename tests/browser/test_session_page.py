@@ -175,17 +175,6 @@ async def test_failed_analysis_says_why_and_can_be_tried_again(
     await expect(page.get_by_role("status")).to_contain_text("waiting for its turn")
 
 
-async def test_list_leads_to_each_session_and_to_older_ones(page: Page, console: SeededConsole) -> None:
-    await page.goto(console.url)
-    await expect(page.get_by_role("listitem").filter(has_text="incident-review")).to_contain_text("Analysed")
-    # The time of who reads it, not UTC.
-    await expect(page.get_by_role("listitem").filter(has_text="incident-review")).to_contain_text("10:00")
-    await page.get_by_role("link", name="incident-review").click()
-    await expect(page).to_have_url(f"{console.url}/sessions/{console.analysed}")
-    await page.get_by_role("link", name="Other sessions of this room").click()
-    await expect(page.get_by_role("listitem")).to_have_count(1)
-
-
 @pytest.mark.parametrize("place", ["/", "/login", "/sessions/{}", "/sessions/{}#t=57", "/nothing"])
 async def test_phone_scrolls_in_one_direction_only(
     browser: Browser, console: SeededConsole, place: str

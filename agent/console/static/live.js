@@ -156,9 +156,10 @@ function listen() {
   source.addEventListener('final', (event) => add(JSON.parse(event.data)));
   source.addEventListener('ended', () => {
     source.close();
-    say('', 'Over');
+    say('', 'This session is over');
+    const wasNear = isNear();
     find('over').hidden = false;
-    if (isNear()) toBottom();
+    if (wasNear) toBottom();
   });
   source.addEventListener('error', () => {
     // A browser connects again by itself, unless the server refuses it.
@@ -175,5 +176,5 @@ if (find('over').hidden) {
   toBottom();
   listen();
 } else {
-  say('', 'Over');
+  say('', 'This session is over');
 }

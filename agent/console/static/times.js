@@ -2,10 +2,13 @@
 
 const format = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
 
-for (const element of document.querySelectorAll('time[data-local]')) {
-  element.title = element.textContent;
-  element.textContent = format.format(new Date(element.dateTime));
+export function localise(root) {
+  for (const element of root.querySelectorAll('time[data-local]')) {
+    element.title = element.textContent;
+    element.textContent = format.format(new Date(element.dateTime));
+  }
 }
+localise(document);
 
 // A session time in milliseconds as 1:02 or 1:00:02, as the server writes it.
 export function clock(ms) {

@@ -514,6 +514,20 @@ def test_a_lost_session_does_not_end_before_what_was_said_in_it(database: Databa
     assert row(database, first.session).ended_at == first.started_at + timedelta(milliseconds=70_000)
 
 
+def test_a_session_that_is_ended_without_its_agent_ended_when_it_was_last_heard_of(
+    database: Database,
+) -> None:
+    first = begun(database)
+    heard_at = first.started_at + timedelta(seconds=40)
+    changed(database, first.session, heard_at=heard_at)
+    with database.write() as connection:
+        assert not sessions.end_without_agent(connection, "another", first.session, "api")
+        assert sessions.end_without_agent(connection, DEFAULT_SPACE, first.session, "api")
+        assert not sessions.end_without_agent(connection, DEFAULT_SPACE, first.session, "host")
+    session = row(database, first.session)
+    assert (session.status, session.ended_by, session.ended_at) == ("ended", "api", heard_at)
+
+
 def test_a_session_that_a_successor_took_is_not_ended_as_lost(database: Database) -> None:
     first = begun(database)
     heard_at = first.started_at - timedelta(minutes=2)

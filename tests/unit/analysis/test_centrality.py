@@ -1,6 +1,7 @@
 """How much each sentence says of the whole."""
 
 import tracemalloc
+from random import Random
 
 import numpy as np
 import pytest
@@ -25,6 +26,12 @@ def test_shares_are_positive_and_one_in_sum(sentences: list[list[str]]):
     assert shares.shape == (len(sentences),)
     assert not sentences or shares.sum() == pytest.approx(1)
     assert (shares > 0).all()
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=6), max_size=30), st.randoms())
+def test_order_of_words_changes_not_even_the_rounding(sentences: list[list[str]], random: Random):
+    mixed = [random.sample(sentence, len(sentence)) for sentence in sentences]
+    assert np.array_equal(centrality(mixed), centrality(sentences))
 
 
 def test_long_session_takes_memory_by_its_words_and_not_by_pairs_of_sentences():

@@ -62,6 +62,21 @@ def test_evidence_is_the_transcripts_own_words_at_their_place():
     assert statement.support == "lexical"
 
 
+@pytest.mark.parametrize(
+    ("said", "quote"),
+    [
+        ("The alert was set to 5%.", "set to 5%"),
+        ("It cost $5 a day.", "$5 a day"),
+        ("It cost 5€, all in all.", "It cost 5€"),
+        ("So it is (nearly) done.", "nearly"),
+    ],
+)
+def test_evidence_has_the_signs_of_its_numbers_and_no_punctuation(said, quote):
+    heard = Transcript([Utterance("1-1", NORA, said, 0, 900)], present=[])
+    [statement] = check([claim(said, quote, "1-1")], heard, ENGLISH).statements
+    assert [each.text for each in statement.evidence] == [quote]
+
+
 def test_quote_may_go_on_in_the_next_utterance_of_its_speaker():
     statement = kept(
         claim(

@@ -145,6 +145,19 @@ def test_sentence_with_a_number_says_more_than_one_without():
     ]
 
 
+def test_highlight_is_no_sentence_that_another_statement_has():
+    said = transcript(
+        ("Omar", "The second proxy of the checkout is a risk for two hundred customers of the shop."),
+        ("Nora", "The first proxy of the checkout serves most customers of the shop."),
+    )
+    claims = extract(said, ENGLISH, ["highlight", "risk"])
+    assert [(claim.kind, claim.text.split()[1]) for claim in claims] == [
+        ("highlight", "first"),
+        ("risk", "second"),
+    ]
+    assert [claim.text.split()[1] for claim in extract(said, ENGLISH, ["highlight"])] == ["second"]
+
+
 def test_same_thing_said_twice_is_one_statement():
     assert (
         len(
