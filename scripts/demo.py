@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -26,6 +27,7 @@ ROOMSCRIBE = Path(sysconfig.get_path("scripts")) / "roomscribe"
 LEFT = ROOT / "roomscribe-demo"  # what it leaves
 ROOM = "demo"
 PLAYED_S = 45
+CONSOLE_PORT = 8700  # as agent.toml has it
 
 # Several times what a quiet machine needs.
 READY_LIMIT_S = 90.0
@@ -42,9 +44,12 @@ NEXT = """\
 The report is a file: {report}
 To hear the words behind each statement, open the console of this session:
 
-    ROOMSCRIBE_DATA_DIR={data} .venv/bin/roomscribe console
+    {variables} .venv/bin/roomscribe console
 
-and in a browser http://127.0.0.1:8700, with the key {key}
+and in a browser http://127.0.0.1:{port}, with the key {key}
+To make that key worthless:
+
+    {revoking_variables} .venv/bin/roomscribe keys revoke {key_id}
 
 Try next: `.venv/bin/roomscribe up --livekit` keeps it all running and tells what other terminals need for
 `.venv/bin/roomscribe watch ROOM`. README.md tells how to put it beside your own LiveKit."""
@@ -107,13 +112,36 @@ async def _demo(log: Path) -> None:
             )
             await _until_reported(report)
             key = (await _run(environment, "keys", "create", "--name", "demo")).strip()
+            key_id = _key_id(await _run(environment, "keys", "list"))
             if code := await up.stop(STOP_LIMIT_S):
                 raise DemoError(f"Roomscribe ended with {code}")
     finals = sum(entry.get("finals", 0) for entry in _entries(log) if entry.get("event") == "session.ended")
     if not finals:
         raise DemoError("nobody was captioned")
     _say(f"done, with {finals} captions")
-    print(NEXT.format(report=LEFT / "report.html", data=LEFT / "data", key=key))
+    print(_next(key, key_id))
+
+
+def _next(key: str, key_id: str) -> str:
+    """What can be done with what is left, in lines that work as they are."""
+    data = f"ROOMSCRIBE_DATA_DIR={shlex.quote(str(LEFT / 'data'))}"
+    variables, port = data, CONSOLE_PORT
+    if not _is_free(CONSOLE_PORT):  # a console of somebody's runs
+        port = _free_port()
+        variables = f"{data} ROOMSCRIBE_CONSOLE__PORT={port}"
+    return NEXT.format(
+        report=LEFT / "report.html",
+        variables=variables,
+        port=port,
+        key=key,
+        revoking_variables=data,
+        key_id=key_id,
+    )
+
+
+def _key_id(listed: str) -> str:
+    """The id of the only key, as `roomscribe keys list` names it beneath its headings."""
+    return listed.splitlines()[1].split()[0]
 
 
 async def _session_id(environment: dict[str, str]) -> str:
@@ -124,18 +152,23 @@ async def _session_id(environment: dict[str, str]) -> str:
 
 
 async def _run(environment: dict[str, str], *arguments: str) -> str:
-    """What a command of Roomscribe prints."""
+    """What a command of Roomscribe prints; what it says besides is shown only where it fails."""
     process = await asyncio.create_subprocess_exec(
-        str(ROOMSCRIBE), *arguments, env=environment, stdout=asyncio.subprocess.PIPE
+        str(ROOMSCRIBE),
+        *arguments,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
         async with asyncio.timeout(COMMAND_LIMIT_S):
-            printed, _ = await process.communicate()
+            printed, said = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()
         raise DemoError(f"`roomscribe {' '.join(arguments)}` did not end") from None
     if process.returncode:
+        print(said.decode(errors="replace"), end="", file=sys.stderr)
         raise DemoError(f"`roomscribe {' '.join(arguments)}` ended with {process.returncode}")
     return printed.decode()
 
@@ -164,6 +197,14 @@ def _environment() -> dict[str, str]:
         "ROOMSCRIBE_DATA_DIR": str(LEFT / "data"),
         "ROOMSCRIBE_CONSOLE__PORT": "0",
     }
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def _free_port() -> int:

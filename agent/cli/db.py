@@ -1,13 +1,8 @@
 """`roomscribe db`: the tables of the database, and which version they are of."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import closing
 
 import typer
-
-if TYPE_CHECKING:
-    from persistence.database import Database
 
 __all__ = ["app"]
 
@@ -17,9 +12,11 @@ app = typer.Typer(help="Look after the database.", no_args_is_help=True, rich_ma
 @app.command()
 def upgrade(context: typer.Context) -> None:
     """Bring the tables up to date, or make them; none of what they hold is lost."""
+    from agent.config import load_settings
     from persistence import schema
+    from persistence.database import Database
 
-    with _opened(context) as database:
+    with closing(Database.of(load_settings(context.obj))) as database:
         before = schema.version(database)
         after = schema.upgrade(database)
         if before == after:
@@ -30,21 +27,10 @@ def upgrade(context: typer.Context) -> None:
 
 @app.command()
 def check(context: typer.Context) -> None:
-    """Tell whether the tables are up to date; else what to do, with exit code 1."""
+    """Tell whether the tables are up to date; else what to do, with exit code 1, or 2 without a database."""
+    from agent.cli.existing import existing_database
+    from agent.config import load_settings
     from persistence import schema
 
-    with _opened(context) as database:
+    with closing(existing_database(load_settings(context.obj))) as database:
         typer.echo(f"database {database.name} is up to date ({schema.check(database)})")
-
-
-@contextmanager
-def _opened(context: typer.Context) -> Iterator["Database"]:
-    from agent.config import load_settings
-    from persistence.database import Database
-
-    settings = load_settings(context.obj)
-    database = Database.of(settings)
-    try:
-        yield database
-    finally:
-        database.close()

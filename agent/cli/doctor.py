@@ -1,8 +1,10 @@
 """`roomscribe doctor`: what is wrong here, and what to do."""
 
 import asyncio
+import errno
 import json
 import platform
+import socket
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from agent.config import LiveKit, Settings, Stt
+    from agent.config import Console, LiveKit, Settings, Stt
     from agent.room.dispatch import OpenRoom, Rooms
     from persistence.deaths import Parked
     from persistence.open_rooms import RoomRecord
@@ -25,6 +27,8 @@ Outcome = Literal["ok", "failed", "note"]
 PING_TRIES = 3  # the first one opens the connection; the fastest is the round trip
 ENGINE_S = 60.0  # loading a model takes 1 s, or several where the machine is busy
 TRIAL_S = 1.0  # of silence that the engine is given
+CONSOLE_S = 3.0  # for who listens on the console's port to say what it is
+EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # and where it is reached on this machine
 MAX_ROOMS = 20  # without a leader that LiveKit is asked about
 MIN_FILES = 1024  # open files: a worker needs about 20 a room
 MIN_SECRET_BYTES = 32
@@ -75,7 +79,7 @@ def doctor(
 async def look(settings: "Settings") -> list[Check]:
     """Make every check; none of them raises."""
     return [
-        Check("settings", "ok", "complete and valid; `roomscribe config show` prints them"),
+        Check("settings", "ok", "valid; `roomscribe config show` prints them"),
         Check("python", "ok", f"{platform.python_version()} on {platform.platform(terse=True)}"),
         check_open_files(),
         check_data_dir(settings.data_dir),
@@ -84,6 +88,7 @@ async def look(settings: "Settings") -> list[Check]:
         check_journals(settings.journal_dir),
         await check_livekit(settings),
         await check_rooms(settings),
+        await check_console(settings.console),
         *[await check_engine(name, settings.stt) for name in settings.stt.engines],
         check_livekit_server(),
     ]
@@ -142,13 +147,18 @@ def check_disk(settings: "Settings") -> Check:
 
 def check_database(settings: "Settings") -> Check:
     """Whether the database can be used. It blocks."""
-    from agent.errors import ConfigError, DatabaseAwayError, DatabaseError
+    from agent.cli.existing import existing_database
+    from agent.errors import ConfigError, DatabaseAwayError, DatabaseError, InputError
     from persistence import schema
-    from persistence.database import Database
 
     try:
-        with closing(Database.of(settings)) as database:
+        with closing(existing_database(settings)) as database:
             version = schema.check(database)
+    except InputError as error:
+        problem, _, advice = str(error).rpartition(": ")
+        if settings.database.upgrade_at_start:
+            return Check("database", "note", f"{problem}; a worker will make it when it starts")
+        return Check("database", "failed", problem, advice)
     except DatabaseAwayError as error:
         problem = str(error).removeprefix("database ")
         return Check(
@@ -230,7 +240,7 @@ def _weak_secret(livekit: "LiveKit") -> str:
 
 async def check_rooms(settings: "Settings") -> Check:
     """Whether the rooms that want an agent have one."""
-    from agent.errors import ConfigError, DatabaseError, LiveKitError
+    from agent.errors import ConfigError, DatabaseError, InputError, LiveKitError
     from agent.room.dispatch import Rooms
 
     try:
@@ -238,7 +248,7 @@ async def check_rooms(settings: "Settings") -> Check:
             open_rooms = await rooms.open_rooms()
             parked, alone, is_looked_after = await asyncio.to_thread(_without_leader, settings, open_rooms)
             waiting = [room.name for room, record in alone if await _waits(settings, rooms, room, record)]
-    except (ConfigError, DatabaseError, LiveKitError, ValueError):  # the last without a key
+    except (ConfigError, DatabaseError, InputError, LiveKitError, ValueError):  # the last without a key
         return Check("rooms", "note", "not looked at: that takes LiveKit, and a database with tables")
     if parked:
         until = ", ".join(f"{room.room} at {room.until.astimezone():%H:%M}" for room in parked)
@@ -268,18 +278,20 @@ def _without_leader(
     settings: "Settings", open_rooms: "Sequence[OpenRoom]"
 ) -> "tuple[list[Parked], list[tuple[OpenRoom, RoomRecord]], bool]":
     """The rooms that are parked, those that nobody leads, and whether a worker looks after all. It blocks."""
+    from agent.cli.existing import existing_database
     from persistence import deaths, leases
     from persistence.database import Database
     from persistence.open_rooms import room_records
     from persistence.records import DEFAULT_SPACE
 
+    existing = existing_database(settings)  # before the leases, which would get a file of their own
     with closing(Database.of_leases(settings)) as database:
         leases.prepare(database)
         with database.read() as connection:
             led = {lease.room for lease in leases.every(connection) if lease.is_live}
             reconciler = leases.look(connection, leases.NO_SPACE, leases.NO_ROOM)
     alone = [room for room in open_rooms if room.name not in led][:MAX_ROOMS]
-    with closing(Database.of(settings)) as database, database.read() as connection:
+    with closing(existing) as database, database.read() as connection:
         parked = [
             room for room in deaths.parked(connection) if room.space == DEFAULT_SPACE and room.room not in led
         ]
@@ -304,6 +316,60 @@ async def _waits(settings: "Settings", rooms: "Rooms", room: "OpenRoom", record:
         if room.sid in await rooms.open_sids([room.name]):
             raise
         return False  # it was closed meanwhile
+
+
+async def check_console(settings: "Console") -> Check:
+    """Whether the console can listen where it is set to, or does so already."""
+    host, port = settings.host.strip("[]"), settings.port
+    if port == 0:
+        return Check("console", "ok", "takes any port that is free, and logs which")
+    advice = (
+        "set console.port (ROOMSCRIBE_CONSOLE__PORT) to one that is free, and console.host "
+        "(ROOMSCRIBE_CONSOLE__HOST) to an address of this machine"
+    )
+    try:
+        await asyncio.to_thread(_try_address, host, port)
+    except (OSError, UnicodeError) as error:  # the latter of a name that can be none
+        if not (isinstance(error, OSError) and error.errno == errno.EADDRINUSE):
+            return Check("console", "failed", f"{settings.host}, port {port}: {error}", advice)
+    else:
+        return Check("console", "ok", f"port {port} is free")
+    if await _is_our_console(host, port):
+        return Check("console", "ok", f"port {port} is answered by a Roomscribe console")
+    return Check(
+        "console", "failed", f"something else than a Roomscribe console listens on port {port}", advice
+    )
+
+
+def _try_address(host: str, port: int) -> None:
+    """Listen there as the console does, for a moment. It blocks.
+
+    Raises:
+        OSError: It cannot be had.
+    """
+    family, _, _, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    socket.create_server(address, family=family).close()
+
+
+async def _is_our_console(host: str, port: int) -> bool:
+    """Whether a console answers there, by the description of its API or by how it asks for a key."""
+    import httpx
+
+    host = EVERY_ADDRESS.get(host, host)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/api/v1/openapi.json"
+    try:
+        # Its own limits hold for each part of an answer, which may be many.
+        async with asyncio.timeout(CONSOLE_S), httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(url)
+        said = answer.json()
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            return "`roomscribe keys create`" in said["detail"]
+        return bool(said["info"]["title"] == "Roomscribe")
+    # Whoever listens there may answer anything.
+    except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError):
+        return False
 
 
 async def check_engine(name: str, settings: "Stt") -> Check:

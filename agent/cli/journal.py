@@ -53,13 +53,19 @@ def list_(
 
     A journal is removed when the database has all of it.
     """
+    from agent.cli.existing import existing_database
     from agent.config import load_settings
-    from persistence.database import Database
+    from agent.errors import InputError
     from persistence.journal.folder import strangers
 
     settings = load_settings(context.obj)
-    with closing(Database.of(settings)) as database:
-        listed = list_journals(settings.journal_dir, database)
+    try:
+        database = existing_database(settings)
+    except InputError:
+        listed = list_journals(settings.journal_dir, None)
+    else:
+        with closing(database):
+            listed = list_journals(settings.journal_dir, database)
     if as_json:
         typer.echo(json.dumps([asdict(journal) for journal in listed], indent=2))
     elif listed:
@@ -79,11 +85,11 @@ def drain(context: typer.Context) -> None:
     """
     from rich.console import Console
 
+    from agent.cli.existing import existing_database
     from agent.config import load_settings
     from agent.errors import DatabaseAwayError
     from agent.telemetry.logs import configure_logs
     from persistence import schema
-    from persistence.database import Database
     from persistence.journal.drain import drain_all
 
     settings = load_settings(context.obj)
@@ -96,7 +102,7 @@ def drain(context: typer.Context) -> None:
             status.update(f"Draining: {_summary(reports)}")
 
         try:
-            with closing(Database.of(settings)) as database:
+            with closing(existing_database(settings)) as database:
                 schema.check(database)
                 drain_all(settings.journal_dir, database, progress=progress)
         except DatabaseAwayError as error:
@@ -138,13 +144,14 @@ def verify(
         raise typer.Exit(EXIT_FAILED)
 
 
-def list_journals(folder: Path, database: "Database") -> list[Listed]:
-    """What there is, and what the database lacks of it where it can be reached."""
+def list_journals(folder: Path, database: "Database | None") -> list[Listed]:
+    """What there is, and what the database lacks of it where there is one that can be reached."""
     from persistence.journal.folder import journals
 
     infos = journals(folder)
     beginnings = [_begun(info) for info in infos]
-    watermarks = _watermarks(infos, beginnings, database)
+    unknown: list[Position | None] = [None] * len(infos)
+    watermarks = _watermarks(infos, beginnings, database) if database is not None else unknown
     return [_listed(*journal) for journal in zip(infos, beginnings, watermarks, strict=True)]
 
 

@@ -9,6 +9,7 @@ import typer
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from agent.config import Settings
     from persistence.api_keys import ApiKey
     from persistence.database import Database
 
@@ -30,6 +31,7 @@ def create(
 ) -> None:
     """Make a key and print it, this once: only a hash of it is kept."""
     from agent.captions.text import clean
+    from agent.config import load_settings
     from agent.errors import InputError
     from persistence import api_keys
     from persistence.records import DEFAULT_SPACE
@@ -37,12 +39,15 @@ def create(
     name = clean(name).strip()
     if not 0 < len(name) <= MAX_NAME_CHARACTERS:
         raise InputError(f"--name has to have 1 to {MAX_NAME_CHARACTERS} characters that can be seen")
-    with _opened(context) as database, database.write() as connection:
-        key, made = api_keys.create(connection, DEFAULT_SPACE, name)
+    settings = load_settings(context.obj)
+    with _opened(settings) as database:
+        with database.write() as connection:
+            key, made = api_keys.create(connection, DEFAULT_SPACE, name)
+        place = _place(settings, database)
     typer.echo(key)
     typer.echo(
-        f"this is key {made.id}, for {made.name}; keep it now, nobody can print it again. "
-        f"`roomscribe keys revoke {made.id}` makes it worthless",
+        f"this is key {made.id}, for {made.name}, to the installation in {place}; keep it now, nobody can "
+        f"print it again. `roomscribe keys revoke {made.id}` makes it worthless",
         err=True,
     )
 
@@ -50,10 +55,11 @@ def create(
 @app.command("list")
 def list_(context: typer.Context) -> None:
     """List all keys, the oldest first. The keys themselves are not kept."""
+    from agent.config import load_settings
     from persistence import api_keys
     from persistence.records import DEFAULT_SPACE
 
-    with _opened(context) as database, database.read() as connection:
+    with _opened(load_settings(context.obj)) as database, database.read() as connection:
         keys = api_keys.list_keys(connection, DEFAULT_SPACE)
     if keys:
         _print(keys)
@@ -67,6 +73,7 @@ def revoke(
     key: Annotated[str, typer.Argument(metavar="ID", help="As `roomscribe keys list` names it.")],
 ) -> None:
     """Make a key worthless, for good."""
+    from agent.config import load_settings
     from agent.console.keys import FRESH_S
     from agent.errors import InputError
     from persistence import api_keys
@@ -74,7 +81,7 @@ def revoke(
 
     if key.startswith(api_keys.PREFIX):
         raise InputError("this is a key; give its ID, which `roomscribe keys list` names")
-    with _opened(context) as database, database.write() as connection:
+    with _opened(load_settings(context.obj)) as database, database.write() as connection:
         is_revoked = api_keys.revoke(connection, DEFAULT_SPACE, key)
     if not is_revoked:
         raise InputError(f"there is no key {key} that could be revoked; `roomscribe keys list` names all")
@@ -82,21 +89,27 @@ def revoke(
 
 
 @contextmanager
-def _opened(context: typer.Context) -> "Iterator[Database]":
+def _opened(settings: "Settings") -> "Iterator[Database]":
     """The database of the settings, whose tables are made where they may be.
 
     Raises:
+        InputError: There is none; the message says what to do.
         DatabaseError: It is away, or not up to date; the message says what to do.
     """
-    from agent.config import load_settings
+    from agent.cli.existing import existing_database
     from persistence import schema
-    from persistence.database import Database
 
-    settings = load_settings(context.obj)
-    with closing(Database.of(settings)) as database:
-        # A key is made before anything else has run.
+    with closing(existing_database(settings)) as database:
+        # On PostgreSQL a key may be made before anything else has run.
         (schema.upgrade if settings.database.upgrade_at_start else schema.check)(database)
         yield database
+
+
+def _place(settings: "Settings", database: "Database") -> str:
+    """Where the installation has its data, without a secret."""
+    if settings.database.url.get_secret_value():
+        return database.name
+    return str(settings.data_dir.resolve())
 
 
 def _print(keys: "list[ApiKey]") -> None:

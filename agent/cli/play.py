@@ -64,10 +64,10 @@ def play(
 
 def _check_database(settings: "Settings") -> None:
     """Who is to wait for a session wants to know beforehand that it would not come."""
+    from agent.cli.existing import existing_database
     from persistence import schema
-    from persistence.database import Database
 
-    with closing(Database.of(settings)) as database:
+    with closing(existing_database(settings)) as database:
         schema.check(database)
 
 

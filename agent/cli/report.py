@@ -9,11 +9,13 @@ import typer
 if TYPE_CHECKING:
     from agent.console.models import AnalysisOut, UtteranceOut
     from agent.console.store import Store
+    from persistence.database import Database
 
 __all__ = ["report"]
 
 WAIT_LIMIT_S = 600.0
 POLL_S = 0.5
+ANALYST_S = 5.0  # an analyst that runs begins within two
 FINISHED = ("done", "failed")
 
 
@@ -46,7 +48,7 @@ def report(
     try:
         store = Store(database, settings, load_scenarios(settings.analysis.scenarios_dir))
         if wait:
-            _until_analysed(store, session_id)
+            _until_analysed(store, database, session_id)
         page = io.BytesIO(_rendered(store, session_id).encode())
     finally:
         database.close()
@@ -56,20 +58,29 @@ def report(
         show(page)
 
 
-def _until_analysed(store: "Store", session_id: str) -> None:
+def _until_analysed(store: "Store", database: "Database", session_id: str) -> None:
     import time
 
     from agent.errors import InputError
+    from persistence.catalogue import has_ended
     from persistence.records import DEFAULT_SPACE
 
-    told = ""
-    deadline_s = time.monotonic() + WAIT_LIMIT_S
-    while time.monotonic() < deadline_s:
+    status = told = ""
+    missing_since_s = time.monotonic()
+    deadline_s = missing_since_s + WAIT_LIMIT_S
+    while (now_s := time.monotonic()) < deadline_s:
+        with database.read() as connection:
+            is_over = has_ended(connection, DEFAULT_SPACE, session_id)
         analysis = store.analysis(DEFAULT_SPACE, session_id)
-        status = "waits for an analyst" if analysis is None else _progress(analysis)
+        if analysis is not None:
+            status = f"analysis: {_progress(analysis)}"
+        elif not is_over:
+            status, missing_since_s = "the session goes on; it is analysed when it has ended", now_s
+        elif now_s - missing_since_s >= ANALYST_S:
+            status = "analysis: waits for an analyst; is `roomscribe up` running?"
         if status != told:
             told = status
-            typer.echo(f"analysis: {status}", err=True)
+            typer.echo(status, err=True)
         if analysis is not None and analysis.status in FINISHED:
             return
         time.sleep(POLL_S)

@@ -124,6 +124,7 @@ def reading(context: typer.Context) -> "Iterator[Connection]":
     """The database of the settings, to be read from.
 
     Raises:
+        InputError: There is none; the message says what to do.
         DatabaseError: It is away, or not up to date; the message says what to do.
     """
     with _opened(context) as database, database.read() as connection:
@@ -134,14 +135,19 @@ def find_session(connection: "Connection", given: str) -> str:
     """The session that an id or the beginning of one means; of a merged one what it became, which is said.
 
     Raises:
-        InputError: It means none, or several.
+        InputError: It means none, or several, or is too short to mean one.
     """
     from agent.errors import InputError
     from persistence.catalogue import find_by_prefix, resolve
     from persistence.records import DEFAULT_SPACE
 
     found = resolve(connection, DEFAULT_SPACE, given)
-    if found is None and len(given) >= MIN_PREFIX:
+    if found is None and len(given) < MIN_PREFIX:
+        raise InputError(
+            f"{given!r} is too short; give an id, or the first {MIN_PREFIX} or more characters of one, as "
+            "`roomscribe sessions list` names them"
+        )
+    if found is None:
         meant = find_by_prefix(connection, DEFAULT_SPACE, given)
         if len(meant) > 1:
             raise InputError(f"{given} is the beginning of {len(meant)} sessions' ids; give more of it")
@@ -223,11 +229,11 @@ def detail_json(detail: "SessionDetail") -> dict[str, Any]:
 @contextmanager
 def _opened(context: typer.Context) -> "Iterator[Database]":
     """The database of the settings, up to date; errors as for `reading`."""
+    from agent.cli.existing import existing_database
     from agent.config import load_settings
     from persistence import schema
-    from persistence.database import Database
 
-    with closing(Database.of(load_settings(context.obj))) as database:
+    with closing(existing_database(load_settings(context.obj))) as database:
         schema.check(database)
         yield database
 
@@ -243,7 +249,6 @@ def _end(database: "Database", session: str) -> bool:
     """
     from agent.errors import RoomscribeError
     from persistence import commands, sessions
-    from persistence.clock import database_time
     from persistence.records import DEFAULT_SPACE
 
     with database.write() as connection:
@@ -278,7 +283,7 @@ def _end(database: "Database", session: str) -> bool:
         time.sleep(POLL_S)
     # The command stays, for an agent that is slow to find.
     with database.write() as connection:
-        sessions.end(connection, DEFAULT_SPACE, session, ENDED_BY, database_time(connection))
+        sessions.end_without_agent(connection, DEFAULT_SPACE, session, ENDED_BY)
     return has_answered
 
 

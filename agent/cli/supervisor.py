@@ -33,12 +33,15 @@ class Running(Protocol):
 class Program:
     """What is to run. `start` returns when it runs, or raises a RoomscribeError.
 
-    One that ends with `refusal_code` has refused its settings, and would again.
+    One that ends with `refusal_code` has refused its settings, and would again: that ends everything, unless
+    `rest_goes_on` without it. It is tried again now and then in that case, since what it refused may
+    have been somebody else's, such as a port.
     """
 
     name: str
     start: Callable[[], Awaitable[Running]]
     refusal_code: int | None = None
+    rest_goes_on: bool = False
 
 
 class Supervisor:
@@ -97,11 +100,14 @@ class Supervisor:
         while True:
             started_s = loop.time()
             code = await self._running[program.name].wait()
-            if code == program.refusal_code:
-                raise ConfigError(f"{program.name} cannot run with these settings; its reason is above")
-            if loop.time() - started_s > STEADY_S:
-                wait_s = 0.0
             problem = f"{program.name} ended ({_describe(code)})"
+            if code == program.refusal_code:
+                problem = f"{program.name} cannot run with these settings; its reason is above"
+                if not program.rest_goes_on:
+                    raise ConfigError(problem)
+                wait_s = LONGEST_WAIT_S
+            elif loop.time() - started_s > STEADY_S:
+                wait_s = 0.0
             while True:
                 self._say(f"{problem}; starting it again {f'in {wait_s:g} s' if wait_s else 'at once'}")
                 await asyncio.sleep(wait_s)

@@ -61,9 +61,11 @@ async def _up(settings: "Settings", config: Path | None, with_livekit: bool, has
     programs = [
         # It is alone: a SIGTERM would have it wait for somebody to hand its rooms over to.
         Program("worker", start("worker", signal.SIGINT), refusal_code=EXIT_WRONG_INPUT),
-        # Whatever these two refuse, live rooms keep their captions: they are only tried again.
-        Program("analyst", start("analyst")),
-        Program("console", start("console")),
+        # Whatever these two refuse, rooms keep their captions.
+        *(
+            Program(name, start(name), refusal_code=EXIT_WRONG_INPUT, rest_goes_on=True)
+            for name in ("analyst", "console")
+        ),
     ]
     if with_livekit:
         require_livekit_server()
@@ -81,6 +83,7 @@ async def _up(settings: "Settings", config: Path | None, with_livekit: bool, has
         if not has_keys:
             start_livekit = _explaining(start_livekit, variables)
         programs.insert(0, Program("livekit-server", start_livekit))
+    _say(f"the data folder is {settings.data_dir.resolve()}")
     await Supervisor(programs, _say).run(stop)
 
 

@@ -64,7 +64,9 @@ class RunningUp:
 
 
 @asynccontextmanager
-async def running_up(livekit: LocalLiveKit, folder: Path, agent_name: str) -> AsyncIterator[RunningUp]:
+async def running_up(
+    livekit: LocalLiveKit, folder: Path, agent_name: str, *, console_port: int = 0
+) -> AsyncIterator[RunningUp]:
     """Start it on a LiveKit server, and stop it at the end."""
     log = folder / "up.log"
     environment = {
@@ -76,7 +78,7 @@ async def running_up(livekit: LocalLiveKit, folder: Path, agent_name: str) -> As
         "ROOMSCRIBE_DATA_DIR": str(folder / "data"),
         "ROOMSCRIBE_DISPATCH__AGENT_NAME": agent_name,
         "ROOMSCRIBE_LOG__FORMAT": "json",
-        "ROOMSCRIBE_CONSOLE__PORT": "0",
+        "ROOMSCRIBE_CONSOLE__PORT": str(console_port),
     }
     with open(log, "wb") as output:  # noqa: ASYNC230  a local file
         child = await Child.start(

@@ -167,7 +167,8 @@ async def test_a_database_that_is_not_ready_is_said_before_anybody_joins(
     room_name: str, server: api.LiveKitAPI
 ) -> None:
     async with running(*play(room_name)) as playing:
-        assert await playing.ended() == (1, "")
+        assert await playing.ended() == (2, "")
 
-    assert playing.said.endswith("is empty; run `roomscribe db upgrade`\n")
+    assert "there is no database at " in playing.said
+    assert playing.said.endswith("`roomscribe db upgrade` makes one\n")
     assert "joined" not in playing.said

@@ -1,6 +1,7 @@
 """The report of a session as a file, and a failed analysis that is tried again."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from persistence.database import Database
 from persistence.records import DEFAULT_SPACE
 from tests.support.meetings import INCIDENT_REVIEW
 from tests.support.past_session import keep_meeting
+from tests.support.stored_session import StoredSession
 
 
 @pytest.fixture
@@ -85,6 +87,65 @@ def test_report_goes_to_a_file_that_takes_the_place_of_another(
     # It asks for nothing else, whoever opens it wherever.
     assert "<script" not in page
     assert "src=" not in page
+
+
+def after(seconds: float, do: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a wait of the report take no time, and do something when it has lasted that long."""
+    began_s = now_s = time.monotonic()
+    is_done = False
+
+    def sleep(slept_s: float) -> None:
+        nonlocal now_s, is_done
+        now_s += slept_s
+        if now_s - began_s >= seconds and not is_done:
+            is_done = True
+            do()
+
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    monkeypatch.setattr(time, "sleep", sleep)
+
+
+def finish(database: Database) -> None:
+    run = begun(database)
+    with database.write() as connection:
+        analyses.finish(connection, run.id, [])
+
+
+def test_who_waits_for_a_session_that_goes_on_is_told_so(
+    database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    live = StoredSession(database)
+
+    def end() -> None:
+        live.end(1_000, is_settled=True)
+        finish(database)
+
+    after(60, end, monkeypatch)
+
+    assert code_of(monkeypatch, "report", live.id, "--wait", "--output", str(tmp_path / "x.html")) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "the session goes on; it is analysed when it has ended",
+        "analysis: done",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("begins_after_s", "said"),
+    [(2, []), (60, ["analysis: waits for an analyst; is `roomscribe up` running?"])],
+)
+def test_who_waits_in_vain_for_an_analyst_is_told_so(
+    database: Database,
+    session: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    begins_after_s: float,
+    said: list[str],
+) -> None:
+    after(begins_after_s, lambda: finish(database), monkeypatch)
+
+    assert code_of(monkeypatch, "report", session, "--wait", "--output", str(tmp_path / "x.html")) == 0
+    assert capsys.readouterr().err.splitlines() == [*said, "analysis: done"]
 
 
 def test_only_a_failed_analysis_is_tried_again(

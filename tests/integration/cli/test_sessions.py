@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jsonschema
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import make_url, select, text
 
 from agent.captions.protocol import schema as json_schema
 from agent.cli import sessions
@@ -284,8 +285,9 @@ def test_the_beginning_of_an_id_names_a_session_if_no_other_begins_so(database: 
     assert run("sessions", "show", "abcdef00").code == 0
     for given, said in (
         ("abcdef", "2 sessions"),
-        ("abcde", "no session abcde"),
-        ("abcdef02", "no session"),
+        ("abcde", "'abcde' is too short; give an id, or the first 6 or more characters"),
+        ("", "'' is too short"),
+        ("abcdef02", "there is no session abcdef02; give an id"),
         ("abcde%", "no session"),
     ):
         for command in (("sessions", "show"), ("export",)):
@@ -551,9 +553,10 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.usefixtures("empty_url")
 @pytest.mark.parametrize("command", COMMANDS, ids="-".join)
-def test_a_database_that_is_empty_is_one_sentence(run: Run, command: tuple[str, ...]) -> None:
+def test_a_database_that_is_empty_is_one_sentence(run: Run, empty_url: str, command: tuple[str, ...]) -> None:
+    Database(empty_url).close()  # SQLite's file is there from then on
+
     ran = run(*command)
 
     assert (ran.code, ran.out) == (1, "")
@@ -584,3 +587,15 @@ def test_a_database_that_is_away_is_one_sentence(
     assert "cannot be used: " in ran.err
     assert ran.err.count("\n") == 1
     assert "hidden" not in ran.err
+
+
+def test_a_new_key_is_told_with_its_database_and_without_a_password(
+    database: Database, empty_url: str, run: Run
+) -> None:
+    made = run("keys", "create", "--name", "me")
+
+    assert made.code == 0
+    assert f"to the installation in {database.name};" in made.err
+    password = make_url(empty_url).password
+    assert database.is_sqlite or password
+    assert not password or (password not in made.err and quote(password) not in made.err)

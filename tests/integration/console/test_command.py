@@ -18,6 +18,7 @@ import pytest
 
 from agent.cli.app import main
 from agent.config import load_settings
+from persistence import schema
 from persistence.database import Database
 from tests.support import server
 from tests.support.kept_session import KeptSession
@@ -53,7 +54,9 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
 def keys(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Keys:
-    """Runs `roomscribe keys` with some arguments, in this process."""
+    """Runs `roomscribe keys` with some arguments, in this process, where there is a database."""
+    with closing(Database.of(load_settings())) as database:
+        schema.upgrade(database)
 
     def run(*arguments: str) -> Ran:
         monkeypatch.setattr(sys, "argv", ["roomscribe", "keys", *arguments])

@@ -182,6 +182,7 @@ def test_draining_while_the_database_is_away_says_so_and_keeps_everything(
 
 def test_draining_into_a_database_without_tables_says_what_to_do(journals: Path) -> None:
     path = leave_behind(journals)
+    Database("sqlite:///roomscribe-data/roomscribe.db").close()  # its file is there from then on
     done = drained()
     assert (done.returncode, done.stdout) == (1, "")
     assert "run `roomscribe db upgrade`" in done.stderr

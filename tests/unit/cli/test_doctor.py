@@ -1,9 +1,15 @@
-from contextlib import closing
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from agent.cli import doctor
 from agent.cli.doctor import (
+    check_console,
     check_data_dir,
     check_database,
     check_disk,
@@ -11,8 +17,9 @@ from agent.cli.doctor import (
     check_journals,
     check_livekit,
     check_rooms,
+    look,
 )
-from agent.config import load_settings
+from agent.config import Console, load_settings
 from persistence import schema
 from persistence.database import Database
 from persistence.journal.folder import set_aside
@@ -80,7 +87,25 @@ def test_a_database_that_is_up_to_date_is_good() -> None:
     assert check.detail.endswith(f"roomscribe.db is up to date ({schema.newest()})")
 
 
+def test_a_database_that_is_not_there_is_said_and_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = check_database(load_settings())
+    assert check.outcome == "note"
+    assert check.detail.startswith(
+        f"there is no database at {tmp_path}/roomscribe-data/roomscribe.db; a worker"
+    )
+
+    monkeypatch.setenv("ROOMSCRIBE_DATABASE__UPGRADE_AT_START", "false")
+
+    check = check_database(load_settings())
+    assert check.outcome == "failed"
+    assert "`roomscribe db upgrade` makes one" in check.advice
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_empty_database_is_made_ready_by_a_worker_or_else_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    Database.of(load_settings()).close()
     check = check_database(load_settings())
     assert check.outcome == "note"
     assert "is empty; a worker" in check.detail
@@ -160,3 +185,102 @@ async def test_rooms_are_not_looked_at_where_livekit_is_away(monkeypatch: pytest
 
     assert check.outcome == "note"
     assert check.detail.startswith("not looked at: that takes LiveKit")
+
+
+async def test_settings_without_a_key_are_not_called_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROOMSCRIBE_STT__ENGINES", "none")
+
+    checks = {check.name: check for check in await look(load_settings())}
+
+    assert checks["settings"].detail.startswith("valid; ")
+    assert checks["livekit"].outcome == "failed"
+    assert checks["console"].outcome in ("ok", "failed")
+
+
+def console_at(port: int, host: str = "127.0.0.1") -> Console:
+    return Console(host=host, port=port)
+
+
+@contextmanager
+def answering(status: int, body: str) -> Iterator[int]:
+    """A server that says the same to everybody, and its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  as its base has it
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as served:
+        thread = threading.Thread(target=served.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield served.server_port
+        finally:
+            served.shutdown()
+            thread.join()
+
+
+async def test_a_port_of_the_console_that_is_free_is_good() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+
+    check = await check_console(console_at(port))
+
+    assert (check.outcome, check.detail) == ("ok", f"port {port} is free")
+    assert (await check_console(console_at(0))).outcome == "ok"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, '{"info": {"title": "Roomscribe"}}'),
+        (401, '{"detail": "No valid key: `roomscribe keys create` makes one."}'),
+    ],
+)
+async def test_a_console_that_runs_already_is_good(status: int, body: str, host: str) -> None:
+    with answering(status, body) as port:
+        check = await check_console(console_at(port, host))
+
+    assert (check.outcome, check.detail) == ("ok", f"port {port} is answered by a Roomscribe console")
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, '{"info": {"title": "Another"}}'),
+        (200, "[]"),
+        (200, "<html>"),
+        (401, '{"detail": 1}'),
+        (404, '{"detail": "Not Found"}'),
+    ],
+)
+async def test_a_port_that_something_else_has_is_said_with_its_setting(status: int, body: str) -> None:
+    with answering(status, body) as port:
+        check = await check_console(console_at(port))
+
+    assert check.outcome == "failed"
+    assert f"listens on port {port}" in check.detail
+    assert "ROOMSCRIBE_CONSOLE__PORT" in check.advice
+
+
+async def test_who_says_nothing_on_the_port_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doctor, "CONSOLE_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        check = await check_console(console_at(silent.getsockname()[1]))
+
+    assert check.outcome == "failed"
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "a" * 70])
+async def test_an_address_of_no_machine_of_ours_is_said(host: str) -> None:
+    check = await check_console(console_at(8700, host))
+
+    assert check.outcome == "failed"
+    assert "ROOMSCRIBE_CONSOLE__HOST" in check.advice

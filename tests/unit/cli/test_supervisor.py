@@ -4,7 +4,7 @@ import pytest
 
 from agent.cli import supervisor
 from agent.cli.supervisor import Program, Supervisor
-from agent.errors import LiveKitError
+from agent.errors import ConfigError, LiveKitError
 from tests.support.virtual_time import run_virtual
 
 
@@ -111,6 +111,66 @@ async def test_a_first_start_that_fails_stops_the_others_and_is_raised() -> None
     with pytest.raises(LiveKitError, match="no"):
         await house.supervisor.run(house.stop)
     assert house.stopped == [1]
+
+
+REFUSAL = 2
+
+
+async def test_a_program_that_refuses_its_settings_ends_everything() -> None:
+    house = House()
+    house.supervisor = Supervisor(
+        [Program("worker", house._start, refusal_code=REFUSAL), Program("console", house._start)],
+        house.lines.append,
+    )
+    running = asyncio.create_task(house.supervisor.run(house.stop))
+    worker = await house.started.get()
+    await house.started.get()
+
+    worker.end(REFUSAL)
+
+    with pytest.raises(ConfigError, match="worker cannot run with these settings"):
+        await running
+    assert house.stopped == [2, 1]
+    assert house.started.empty()
+
+
+def test_one_without_which_the_rest_goes_on_is_tried_again_now_and_then() -> None:
+    async def waits_s() -> list[float]:
+        loop = asyncio.get_running_loop()
+        house = House()
+        console = Program("console", house._start, refusal_code=REFUSAL, rest_goes_on=True)
+        house.supervisor = Supervisor([Program("worker", house._start), console], house.lines.append)
+        running = asyncio.create_task(house.supervisor.run(house.stop))
+        await house.started.get()
+        process = await house.started.get()
+        waits = []
+        for _ in range(3):
+            process.end(REFUSAL)
+            ended_s = loop.time()
+            process = await house.started.get()
+            waits.append(loop.time() - ended_s)
+        assert house.stopped == []
+        assert (
+            "console cannot run with these settings; its reason is above; starting it again in 30 s"
+            in house.lines
+        )
+        house.stop.set()
+        await running
+        return waits
+
+    assert run_virtual(waits_s()) == pytest.approx([30, 30, 30], abs=1e-3)
+
+
+async def test_a_worker_that_refuses_its_settings_later_ends_everything(no_wait: None) -> None:
+    house = House()
+    house.supervisor = Supervisor([Program("worker", house._start, refusal_code=REFUSAL)], house.lines.append)
+    running = asyncio.create_task(house.supervisor.run(house.stop))
+    (await house.started.get()).end(1)
+
+    (await house.started.get()).end(REFUSAL)
+
+    with pytest.raises(ConfigError):
+        await running
 
 
 @pytest.mark.parametrize(
