@@ -24,6 +24,7 @@ __all__ = [
     "fail",
     "finish",
     "get",
+    "locked",
     "newest",
     "newest_done",
     "newest_of",
@@ -154,6 +155,12 @@ def unfinished(connection: Connection, *, limit: int) -> list[Run]:
 def get(connection: Connection, run_id: str) -> Run | None:
     """A run of any space by its id, for the analyst."""
     row = connection.execute(_runs().where(ANALYSIS.c.id == run_id)).one_or_none()
+    return None if row is None else _run(row)
+
+
+def locked(connection: Connection, run_id: str) -> Run | None:
+    """The same, for whoever is about to write: nobody else changes it until the transaction ends."""
+    row = connection.execute(_runs().where(ANALYSIS.c.id == run_id).with_for_update()).one_or_none()
     return None if row is None else _run(row)
 
 
@@ -362,7 +369,7 @@ def problem(connection: Connection, run: Run) -> str:
 
 
 def retry(connection: Connection, run: Run) -> bool:
-    """Have a run tried again from its first step that failed, or had to do without something.
+    """Have a run that failed, or had to do without something, tried again from its first step.
 
     Returns:
         Whether it was either.

@@ -3,7 +3,7 @@
 An engine's quotes only say where to look. What is stored are places in the transcript and its own words.
 """
 
-import unicodedata
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ __all__ = ["Checked", "Drop", "check"]
 LEAST_LIKENESS = 85.0  # of 100: a model mends punctuation and a word or two, and may not do more
 LEAST_SUPPORT = 0.5  # of a claim's words of content that are in its evidence
 LEXICAL = "lexical"
-SIGNS = "%‰°+−#§"
-CURRENCY = "Sc"  # the category of its signs in Unicode
+SIGN_BEFORE = re.compile(r"(?:[§#+−$€£¥₹₽₴]\s?|(?<!\S)-)$")  # a hyphen stands for a minus there
+SIGN_AFTER = re.compile(r"\s?[%‰°$€£¥₹₽₴]")
 
 
 class Drop(StrEnum):
@@ -127,16 +127,12 @@ def _locate(quote: Quote, transcript: Transcript) -> list[Evidence] | Drop:
 
 
 def _with_signs(source: str, start: int, end: int) -> tuple[int, int]:
-    """The place of some words with the signs around it: 5 is not what was said where it was 5 %, or $5."""
-    while start > 0 and _is_sign(source[start - 1]):
-        start -= 1
-    while end < len(source) and _is_sign(source[end]):
-        end += 1
+    """The place of some words with the sign of a number at either end: 5 is not what was said for 5 %."""
+    if source[start].isdigit() and (before := SIGN_BEFORE.search(source, 0, start)):
+        start = before.start()
+    if source[end - 1].isdigit() and (after := SIGN_AFTER.match(source, end)):
+        end = after.end()
     return start, end
-
-
-def _is_sign(character: str) -> bool:
-    return character in SIGNS or unicodedata.category(character) == CURRENCY
 
 
 def _pieces(utterances: Sequence[Utterance], start: int, end: int) -> Iterable[Evidence]:

@@ -264,7 +264,7 @@ def _risks(said: Sequence[_Sentence], transcript: Transcript, language: Language
 
 
 def _highlights(said: Sequence[_Sentence], stated: Sequence[_Found], language: Language) -> Iterator[_Found]:
-    """The sentences that say most of the whole, without those that a statement of another kind has."""
+    """The sentences that say most of the whole, without those that a claim of another kind has."""
     shares = centrality([sentence.content for sentence in said])
     weights = [
         share * (WITH_NUMBER if language.values(tokens(sentence.text)) else 1.0)

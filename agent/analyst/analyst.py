@@ -151,6 +151,8 @@ class Sweeper:
                 going_on += 1
             elif status == "lost":
                 self._take_over(run)
+            elif status == "elsewhere":
+                continue  # it takes none of our places
             elif status is not None:
                 self._fail(run, status)
             elif going_on < durable.AT_ONCE and self._is_due(run):
@@ -170,6 +172,7 @@ class Sweeper:
         with self._database.write() as connection:
             is_ours = analyses.take_over(connection, run)
         if is_ours:
+            self._workflow.forget(run)
             log.warning("analysis.taken_over", run=run.id, attempt=run.attempt + 1)
 
     def _fail(self, run: Run, status: str) -> None:

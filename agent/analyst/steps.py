@@ -61,7 +61,8 @@ class Steps:
 
     def is_settled(self, connection: Connection, run: Run) -> bool:
         """Whether a run need not wait any more for what a session's agents kept, on whatever disk it is."""
-        waited = database_time(connection) - run.session_ended_at
+        # One that was ended without its agent ended long before anybody could wait for it.
+        waited = database_time(connection) - max(run.session_ended_at, run.created_at)
         return waited > timedelta(seconds=self._settings.analysis.settle_s) or is_complete(
             connection, run.space_id, run.session_id
         )
@@ -104,11 +105,11 @@ class Steps:
         self, run_id: str, attempt: int, counted: Mapping[str, Any], analysed: Mapping[str, Any]
     ) -> None:
         """Write down what was found."""
-        run = self._begin(run_id, attempt, "store")
+        self._begin(run_id, attempt, "store")
         with self._database.write() as connection:
             analyses.store(
                 connection,
-                run,
+                _run(connection, run_id, attempt),
                 STATEMENTS.validate_python(analysed["statements"]),
                 claims=analysed["claims"],
                 drops=analysed["drops"],
@@ -139,6 +140,7 @@ class Steps:
                 sources, stems_dir, self._settings.renderings_dir / path, duration_ms=duration_ms
             )
         with self._database.write() as connection:
+            _run(connection, run_id, attempt)
             renderings.put(
                 connection,
                 run.space_id,
@@ -160,7 +162,7 @@ class Steps:
     def fail(self, run_id: str, attempt: int, code: str, message: str) -> None:
         """The run has failed, and an admin is told why, unless a later attempt is made by now."""
         with self._database.write() as connection:
-            run = analyses.get(connection, run_id)
+            run = analyses.locked(connection, run_id)
             if run is not None and run.attempt != attempt:
                 log.info("analysis.superseded", run=run_id, attempt=attempt)
                 return
@@ -194,8 +196,11 @@ class Steps:
 
 
 def _run(connection: Connection, run_id: str, attempt: int) -> Run:
-    """The run, as long as this attempt of it is the newest: another analyst may have taken it over."""
-    run = analyses.get(connection, run_id)
+    """The run, as long as this attempt of it is the newest: another analyst may have taken it over.
+
+    It stays the newest until the transaction ends, so that whatever writes for it asks first.
+    """
+    run = analyses.locked(connection, run_id)
     if run is None:
         raise InputError(f"analysis {run_id} is not there any more")
     if run.attempt != attempt:

@@ -25,8 +25,8 @@ MOST_RECOVERIES = 10  # after as many a run is taken for what ends the process
 MOST_TRIES = 10
 FIRST_WAIT_S = 2.0
 BACKOFF = 2.0
-RUNS = "PENDING"  # as DBOS calls it
-GOES_ON = {"ENQUEUED", RUNS, "DELAYED"}
+PENDING = "PENDING"  # as DBOS calls what somebody works on
+GOES_ON = {"ENQUEUED", PENDING, "DELAYED"}
 # An analyst that comes back goes on with what it had begun. One that does not is given up after so long: a
 # run takes minutes, and what waits for a database that is away some 17 a step.
 LOST_AFTER_S = 2 * 3600.0
@@ -58,22 +58,26 @@ class Workflow:
         """How far the workflow of a run is; None where there is none.
 
         Returns:
-            `goes on`, or `lost` where that has taken another analyst longer than any run takes, else as DBOS
-            calls it.
+            `goes on`; `elsewhere` where another analyst works on it, or `lost` where it has done so for
+            longer than any run takes; else as DBOS calls it.
         """
         found = DBOS.get_workflow_status(_id(run))
         if found is None:
             return None
         if found.status not in GOES_ON:
             return str(found.status).lower()
-        if found.status != RUNS or found.executor_id == self._executor or found.dequeued_at is None:
+        if found.status != PENDING or found.executor_id == self._executor or found.dequeued_at is None:
             return "goes on"
-        return "lost" if time.time() - found.dequeued_at / 1000 > LOST_AFTER_S else "goes on"
+        return "lost" if time.time() - found.dequeued_at / 1000 > LOST_AFTER_S else "elsewhere"
 
     def enqueue(self, run: Run) -> None:
         """Have a run done, by this analyst or another one."""
         with SetWorkflowID(_id(run)):
             DBOS.enqueue_workflow(QUEUE, self._function, run.id, run.attempt)
+
+    def forget(self, run: Run) -> None:
+        """Remove what is known of the workflow of a run's attempt: what was said is in it."""
+        DBOS.delete_workflows([_id(run)])
 
     def forget_done(self) -> None:
         """Remove what is known of workflows that have ended as they should: what was said is in it."""

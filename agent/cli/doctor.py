@@ -28,6 +28,7 @@ PING_TRIES = 3  # the first one opens the connection; the fastest is the round t
 ENGINE_S = 60.0  # loading a model takes 1 s, or several where the machine is busy
 TRIAL_S = 1.0  # of silence that the engine is given
 CONSOLE_S = 3.0  # for who listens on the console's port to say what it is
+MAX_ANSWER_BYTES = 1_000_000  # the console's own description has a twentieth of it
 EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # and where it is reached on this machine
 MAX_ROOMS = 20  # without a leader that LiveKit is asked about
 MIN_FILES = 1024  # open files: a worker needs about 20 a room
@@ -157,7 +158,7 @@ def check_database(settings: "Settings") -> Check:
     except InputError as error:
         problem, _, advice = str(error).rpartition(": ")
         if settings.database.upgrade_at_start:
-            return Check("database", "note", f"{problem}; a worker will make it when it starts")
+            return Check("database", "note", f"{problem}; a worker will make it when it starts", advice)
         return Check("database", "failed", problem, advice)
     except DatabaseAwayError as error:
         problem = str(error).removeprefix("database ")
@@ -361,14 +362,30 @@ async def _is_our_console(host: str, port: int) -> bool:
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/api/v1/openapi.json"
     try:
         # Its own limits hold for each part of an answer, which may be many.
-        async with asyncio.timeout(CONSOLE_S), httpx.AsyncClient(trust_env=False) as client:
-            answer = await client.get(url)
-        said = answer.json()
+        async with (
+            asyncio.timeout(CONSOLE_S),
+            httpx.AsyncClient(trust_env=False) as client,
+            client.stream("GET", url) as answer,
+        ):
+            body = b""
+            async for part in answer.aiter_bytes():
+                body += part
+                if len(body) > MAX_ANSWER_BYTES:
+                    return False
+        said = json.loads(body)
         if answer.status_code == httpx.codes.UNAUTHORIZED:
             return "`roomscribe keys create`" in said["detail"]
         return bool(said["info"]["title"] == "Roomscribe")
     # Whoever listens there may answer anything.
-    except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError):
+    except (
+        TimeoutError,
+        httpx.HTTPError,
+        httpx.InvalidURL,
+        ValueError,
+        LookupError,
+        TypeError,
+        RecursionError,
+    ):
         return False
 
 

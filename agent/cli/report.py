@@ -15,7 +15,7 @@ __all__ = ["report"]
 
 WAIT_LIMIT_S = 600.0
 POLL_S = 0.5
-ANALYST_S = 5.0  # an analyst that runs begins within two
+ANALYST_S = 5.0  # an analyst that runs begins what has just ended within two
 FINISHED = ("done", "failed")
 
 
@@ -66,6 +66,7 @@ def _until_analysed(store: "Store", database: "Database", session_id: str) -> No
     from persistence.records import DEFAULT_SPACE
 
     status = told = ""
+    is_over = False
     missing_since_s = time.monotonic()
     deadline_s = missing_since_s + WAIT_LIMIT_S
     while (now_s := time.monotonic()) < deadline_s:
@@ -84,9 +85,13 @@ def _until_analysed(store: "Store", database: "Database", session_id: str) -> No
         if analysis is not None and analysis.status in FINISHED:
             return
         time.sleep(POLL_S)
+    if not is_over:
+        raise InputError(
+            f"session {session_id} still goes on after {WAIT_LIMIT_S:g} s; ask again when it is over"
+        )
     raise InputError(
         f"the analysis of session {session_id} is not done after {WAIT_LIMIT_S:g} s; is `roomscribe analyst` "
-        "or `roomscribe up` running, and is the session over?"
+        "or `roomscribe up` running?"
     )
 
 

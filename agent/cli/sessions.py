@@ -283,8 +283,8 @@ def _end(database: "Database", session: str) -> bool:
         time.sleep(POLL_S)
     # The command stays, for an agent that is slow to find.
     with database.write() as connection:
-        sessions.end_without_agent(connection, DEFAULT_SPACE, session, ENDED_BY)
-    return has_answered
+        is_ours = sessions.end_without_agent(connection, DEFAULT_SPACE, session, ENDED_BY)
+    return has_answered or not is_ours
 
 
 def _ended(summary: "SessionSummary", *, has_answered: bool | None) -> str:

@@ -1,7 +1,5 @@
 """What fails in a live room is done again only where a hypervisor kept the machine from running."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.support import stolen_time
@@ -9,7 +7,6 @@ from tests.support.stolen_time import ATTEMPTS, StolenTime
 
 pytest_plugins = ["pytester"]
 
-RULES = Path(__file__).parents[1] / "live_rooms.py"
 FAILING = """
 import pytest
 

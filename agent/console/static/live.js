@@ -175,6 +175,4 @@ addEventListener('scroll', () => {
 if (find('over').hidden) {
   toBottom();
   listen();
-} else {
-  say('', 'This session is over');
 }

@@ -1,4 +1,4 @@
-// The list of sessions as it is now: what changes comes by itself, and whoever stands in it with the keyboard stays.
+// The list of sessions as it is now: what changes comes by itself, and the focus stays with a link that is still there.
 
 import { localise } from './times.js';
 

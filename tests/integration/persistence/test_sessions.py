@@ -528,6 +528,18 @@ def test_a_session_that_is_ended_without_its_agent_ended_when_it_was_last_heard_
     assert (session.status, session.ended_by, session.ended_at) == ("ended", "api", heard_at)
 
 
+def test_a_lost_session_that_is_ended_for_good_did_not_end_before_what_was_said_in_it(
+    database: Database,
+) -> None:
+    first = begun(database)
+    Applier(database, first.space, first.session, 1, is_live=False).apply([first, final(1, 0, 70_000)], None)
+    ended(database, first.session, "agent_lost")
+    with database.write() as connection:
+        assert sessions.end_without_agent(connection, DEFAULT_SPACE, first.session, "api")
+    session = row(database, first.session)
+    assert (session.ended_by, session.ended_at) == ("api", first.started_at + timedelta(milliseconds=70_000))
+
+
 def test_a_session_that_a_successor_took_is_not_ended_as_lost(database: Database) -> None:
     first = begun(database)
     heard_at = first.started_at - timedelta(minutes=2)

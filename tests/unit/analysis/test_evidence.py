@@ -68,12 +68,17 @@ def test_evidence_is_the_transcripts_own_words_at_their_place():
         ("The alert was set to 5%.", "set to 5%"),
         ("It cost $5 a day.", "$5 a day"),
         ("It cost 5€, all in all.", "It cost 5€"),
+        ("Es liegt bei 5\u00a0%, also.", "liegt bei 5\u00a0%"),
+        ("It is $ 5 a day.", "$ 5 a day"),
+        ("It had -5 degrees.", "-5 degrees"),
+        ("It was 3-5 degrees.", "5 degrees"),
+        ("So 5 + 3 is it.", "So 5"),
         ("So it is (nearly) done.", "nearly"),
     ],
 )
 def test_evidence_has_the_signs_of_its_numbers_and_no_punctuation(said, quote):
     heard = Transcript([Utterance("1-1", NORA, said, 0, 900)], present=[])
-    [statement] = check([claim(said, quote, "1-1")], heard, ENGLISH).statements
+    [statement] = check([claim(quote, quote, "1-1")], heard, ENGLISH).statements
     assert [each.text for each in statement.evidence] == [quote]
 
 

@@ -189,12 +189,13 @@ async def test_rooms_are_not_looked_at_where_livekit_is_away(monkeypatch: pytest
 
 async def test_settings_without_a_key_are_not_called_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROOMSCRIBE_STT__ENGINES", "none")
+    monkeypatch.setenv("ROOMSCRIBE_CONSOLE__PORT", "0")
 
     checks = {check.name: check for check in await look(load_settings())}
 
     assert checks["settings"].detail.startswith("valid; ")
     assert checks["livekit"].outcome == "failed"
-    assert checks["console"].outcome in ("ok", "failed")
+    assert checks["console"].outcome == "ok"
 
 
 def console_at(port: int, host: str = "127.0.0.1") -> Console:
