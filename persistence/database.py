@@ -19,7 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from agent.config import Settings
 from agent.errors import ConfigError, DatabaseAwayError, DatabaseError
 
-__all__ = ["LOCK_TIMEOUT_MS", "Database"]
+__all__ = ["LOCK_TIMEOUT_MS", "Database", "sqlite_file"]
 
 LOCK_TIMEOUT_MS = 5_000  # for another process to end its write, on either database
 POOL_TIMEOUT_S = 5.0
@@ -244,6 +244,16 @@ class Database:
         cursor.execute(f"PRAGMA synchronous = {self._synchronous}")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Where the database of a URL lies, absolute, be it there or not; None for one of a server.
+
+    Raises:
+        ConfigError: The URL is none of a database that we know.
+    """
+    parsed = _parsed(url)
+    return Path(parsed.database or "").resolve() if parsed.get_backend_name() == "sqlite" else None
 
 
 def _parsed(url: str) -> URL:

@@ -21,9 +21,9 @@ def existing_database(settings: "Settings") -> "Database":
         ConfigError: `database.url` is none of a database that we know.
     """
     from agent.errors import InputError
-    from persistence.database import Database
+    from persistence.database import Database, sqlite_file
 
-    file = _sqlite_file(settings.database_url)
+    file = sqlite_file(settings.database_url)
     if file is not None and _is_missing(file):
         setting = "DATABASE__URL" if settings.database.url.get_secret_value() else "DATA_DIR"
         raise InputError(
@@ -31,20 +31,6 @@ def existing_database(settings: "Settings") -> "Database":
             f"ROOMSCRIBE_{setting}; `roomscribe db upgrade` makes one"
         )
     return Database.of(settings)
-
-
-def _sqlite_file(url: str) -> Path | None:
-    """Where the database lies; None where it is none of SQLite, or the URL is one that `Database` refuses."""
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        return None
-    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
-        return None
-    return Path(parsed.database or "").resolve()
 
 
 def _is_missing(file: Path) -> bool:
